@@ -1,0 +1,89 @@
+"""The tree of errors this package raises.
+
+    MixtureError                     anything this package raises on purpose
+    |-- ConfigurationError           refused at the door, before any call (also a ValueError)
+    |   |-- MissingExtraError        an optional dependency is not installed (also an ImportError)
+    |   `-- CheckpointError          a checkpoint file does not fit this question or mixture
+    |-- MixtureTimeoutError          the run's own deadline passed (also a TimeoutError)
+    |-- BrokenStreamError            a model's stream failed after part of its answer was out
+    `-- SparseMoEError               the local sparse model could not do what was asked
+        |-- ContextOverflowError     prompt and answer do not fit the model's context (also a ValueError)
+        |-- EngineClosedError        the engine was closed
+        `-- RequestCancelledError    the request was cancelled while it was waiting or decoding
+
+A message says what was found, what is valid, and what to do. This module knows nothing of what
+raises them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llama_index.packs.mixture_of_agents.results import MixtureResponse
+
+
+class MixtureError(Exception):
+    """Base of every error raised on purpose by this package.
+
+    Args:
+        message: What was found, what is valid, what to do.
+        causes: The errors underneath, where one message stands for several.
+    """
+
+    def __init__(self, message: str, *, causes: Sequence[BaseException] = ()) -> None:
+        super().__init__(message)
+        self.causes: tuple[BaseException, ...] = tuple(causes)
+
+
+class ConfigurationError(MixtureError, ValueError):
+    """Input that cannot work, refused before any model was called."""
+
+
+class MissingExtraError(ConfigurationError, ImportError):
+    """A part of the package needs a library that is not installed."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(
+            f"{feature} needs the '{extra}' extra, which is not installed. "
+            f"Run: pip install 'llama-index-packs-mixture-of-agents[{extra}]'"
+        )
+        self.extra = extra
+
+
+class CheckpointError(ConfigurationError):
+    """A checkpoint file is unreadable, or belongs to another question or mixture."""
+
+
+class MixtureTimeoutError(MixtureError, TimeoutError):
+    """The run's `timeout` passed before there was an answer.
+
+    Args:
+        message: How long it ran, and what to change.
+        partial: What was there when time ran out; its `text` may be empty.
+    """
+
+    def __init__(self, message: str, *, partial: MixtureResponse) -> None:
+        super().__init__(message)
+        self.partial = partial
+
+
+class BrokenStreamError(MixtureError):
+    """A stream failed after part of the answer had been passed on, so it is not tried again."""
+
+
+class SparseMoEError(MixtureError):
+    """The local sparse-MoE model could not do what was asked of it."""
+
+
+class ContextOverflowError(SparseMoEError, ValueError):
+    """Prompt and requested answer are longer than the model's context window."""
+
+
+class EngineClosedError(SparseMoEError):
+    """A request reached an engine that was closed."""
+
+
+class RequestCancelledError(SparseMoEError):
+    """A request was cancelled while it waited or decoded."""

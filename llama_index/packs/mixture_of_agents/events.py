@@ -1,0 +1,72 @@
+"""What travels through the workflow and out of its stream: small, serialisable, never a live object.
+
+Inner events carry places (layer, index), not texts: the texts stand once, in the run's state. This
+module knows nothing of who sends or reads them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from llama_index.core.base.llms.types import ChatMessage
+from pydantic import Field
+from workflows.events import Event, StartEvent
+
+from llama_index.packs.mixture_of_agents.results import Missing, Proposal, Usage
+
+
+class AskEvent(StartEvent):
+    """A question comes in: one string, or a conversation; exactly one of the two."""
+
+    query_str: str | None = None
+    messages: list[ChatMessage] | None = None
+    checkpoint: str | None = None
+
+
+class ProposeEvent(Event):
+    """Ask one proposer of one layer. `layer` counts from 1, `index` from 0 in proposer order."""
+
+    layer: int
+    index: int
+
+
+class ProposalEvent(Event):
+    """One proposer's outcome: exactly one of `proposal` and `missing` is set."""
+
+    layer: int
+    index: int
+    proposal: Proposal | None = None
+    missing: Missing | None = None
+
+
+class SynthesizeEvent(Event):
+    """All rounds are done: write the answer."""
+
+    layer: int
+
+
+class ProgressEvent(Event):
+    """Who is thinking, who answered, who is missing; written to the stream as it happens.
+
+    Attributes:
+        kind: "round" opens a layer; "asked", "answered" and "missing" name a proposer of it;
+            "synthesis" opens the final answer; "retry" says a call waits and is tried again.
+        layer: 1 for the first round; `num_layers` for the synthesis.
+        proposer: Whom it is about; empty for "round".
+        seconds: How long the call took, or how long a retry will wait.
+        usage: What an answered call used.
+        reason: Why someone is missing, or why a call is retried.
+    """
+
+    kind: Literal["round", "asked", "answered", "missing", "retry", "synthesis"]
+    layer: int
+    proposer: str = ""
+    seconds: float = 0.0
+    usage: Usage = Field(default_factory=Usage)
+    reason: str = ""
+
+
+class DeltaEvent(Event):
+    """A piece of the final answer, as the synthesis is produced."""
+
+    delta: str

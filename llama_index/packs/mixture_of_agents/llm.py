@@ -1,0 +1,236 @@
+"""The mixture as a LlamaIndex LLM: usable wherever one is, in `Settings`, query engines and agents.
+
+Proposers draft without tools; the aggregator alone is offered them and alone emits tool calls. It
+knows the workflow's doors and nothing of what happens behind them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+from llama_index.core.base.llms.types import (
+    ChatMessage, ChatResponse, ChatResponseAsyncGen, ChatResponseGen, CompletionResponse,
+    CompletionResponseAsyncGen, CompletionResponseGen, LLMMetadata, MessageRole,
+)
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
+from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.llms.llm import LLM, ToolSelection
+from pydantic import PrivateAttr
+from workflows.handler import WorkflowHandler
+
+from llama_index.packs.mixture_of_agents.errors import ConfigurationError
+from llama_index.packs.mixture_of_agents.events import DeltaEvent, ProgressEvent
+from llama_index.packs.mixture_of_agents.mixture import Mixture, Seat
+from llama_index.packs.mixture_of_agents.results import MixtureResponse
+from llama_index.packs.mixture_of_agents.threads import iterate_blocking, run_blocking
+from llama_index.packs.mixture_of_agents.workflow import MixtureOfAgentsWorkflow
+
+StreamItem = ProgressEvent | DeltaEvent | MixtureResponse
+
+
+async def answer_of(handler: WorkflowHandler) -> MixtureResponse:
+    """Await a run; a cancelled caller cancels it, and every call in flight with it."""
+    try:
+        response: MixtureResponse = await handler
+    except asyncio.CancelledError:
+        await handler.cancel_run()
+        raise
+    return response
+
+
+async def stream_of(handler: WorkflowHandler) -> AsyncGenerator[StreamItem, None]:
+    """A run's progress and deltas, at last its response; leaving early cancels the run."""
+    try:
+        async for event in handler.stream_events():
+            if isinstance(event, (ProgressEvent, DeltaEvent)):
+                yield event
+        yield await handler
+    finally:
+        if not handler.is_done():
+            await handler.cancel_run()
+
+
+class MixtureOfAgentsLLM(FunctionCallingLLM):
+    """A whole mixture behind LlamaIndex's LLM interface.
+
+    Args:
+        workflow: The mixture; `MixtureOfAgentsPack.as_llm()` passes its own.
+
+    Example:
+        Settings.llm = MixtureOfAgentsPack(llm=aggregator, reference_llms=[a, b]).as_llm()
+    """
+
+    _workflow: MixtureOfAgentsWorkflow = PrivateAttr()
+
+    def __init__(self, workflow: MixtureOfAgentsWorkflow, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._workflow = workflow
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "MixtureOfAgentsLLM"
+
+    @property
+    def workflow(self) -> MixtureOfAgentsWorkflow:
+        """The mixture behind it."""
+        return self._workflow
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """What a caller may count on: the narrowest member's window, the aggregator's abilities."""
+        mixture = self._workflow.mixture
+        aggregator = _metadata(mixture.aggregator)
+        return LLMMetadata(
+            model_name=f"mixture-of-agents({mixture.aggregator.name})",
+            context_window=context_window(mixture),
+            num_output=mixture.aggregator.sampling.max_tokens or aggregator.num_output,
+            is_chat_model=True,
+            is_function_calling_model=aggregator.is_function_calling_model,
+            system_role=MessageRole.SYSTEM,
+        )
+
+    @llm_chat_callback()
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        return run_blocking(self._answer(messages, kwargs))
+
+    @llm_chat_callback()
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        return await self._answer(messages, kwargs)
+
+    @llm_chat_callback()
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        def pieces() -> ChatResponseGen:
+            yield from iterate_blocking(self._stream(messages, kwargs))
+
+        return pieces()
+
+    @llm_chat_callback()
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
+        return self._stream(messages, kwargs)
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        return _completion(run_blocking(self._answer(self._asked(prompt), kwargs)))
+
+    @llm_completion_callback()
+    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        return _completion(await self._answer(self._asked(prompt), kwargs))
+
+    @llm_completion_callback()
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
+        def pieces() -> CompletionResponseGen:
+            yield from map(_completion, iterate_blocking(self._stream(self._asked(prompt), kwargs)))
+
+        return pieces()
+
+    @llm_completion_callback()
+    async def astream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponseAsyncGen:
+        async def pieces() -> CompletionResponseAsyncGen:
+            async for piece in self._stream(self._asked(prompt), kwargs):
+                yield _completion(piece)
+
+        return pieces()
+
+    def _asked(self, prompt: str) -> list[ChatMessage]:
+        return [ChatMessage(role=MessageRole.USER, content=prompt)]
+
+    async def _answer(self, messages: Sequence[ChatMessage], options: dict[str, Any]) -> ChatResponse:
+        handler = self._workflow.run(messages=messages, streams=False, aggregator_options=options)
+        return _chat_response(await answer_of(handler))
+
+    async def _stream(self, messages: Sequence[ChatMessage], options: dict[str, Any]) -> ChatResponseAsyncGen:
+        text = ""
+        handler = self._workflow.run(messages=messages, aggregator_options=options)
+        events = stream_of(handler)
+        try:
+            async for event in events:
+                if isinstance(event, DeltaEvent):
+                    text += event.delta
+                    message = ChatMessage(role=MessageRole.ASSISTANT, content=text)
+                    yield ChatResponse(message=message, delta=event.delta)
+                elif isinstance(event, ProgressEvent):
+                    # Another model starts the answer over when the one before it failed part-way.
+                    text = "" if event.kind == "synthesis" else text
+                else:
+                    yield _chat_response(event)
+        finally:
+            await events.aclose()
+
+    def _prepare_chat_with_tools(
+        self,
+        tools: Sequence[Any],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        tool_required: bool = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        return self._function_caller()._prepare_chat_with_tools_compat(
+            tools,
+            user_msg=user_msg,
+            chat_history=chat_history,
+            verbose=verbose,
+            allow_parallel_tool_calls=allow_parallel_tool_calls,
+            tool_required=tool_required,
+            **kwargs,
+        )
+
+    def _validate_chat_with_tools_response(
+        self, response: ChatResponse, tools: Sequence[Any], allow_parallel_tool_calls: bool = False, **kwargs: Any
+    ) -> ChatResponse:
+        return self._function_caller()._validate_chat_with_tools_response(
+            response, tools, allow_parallel_tool_calls=allow_parallel_tool_calls, **kwargs
+        )
+
+    def get_tool_calls_from_response(
+        self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
+    ) -> list[ToolSelection]:
+        """The aggregator's tool calls, read the way its own class reads them."""
+        return self._function_caller().get_tool_calls_from_response(
+            response, error_on_no_tool_call=error_on_no_tool_call, **kwargs
+        )
+
+    def _function_caller(self) -> FunctionCallingLLM:
+        aggregator = self._workflow.mixture.aggregator
+        if isinstance(aggregator.proposer.model, FunctionCallingLLM):
+            return aggregator.proposer.model
+        raise ConfigurationError(
+            f"The aggregator {aggregator.name} calls no functions; use one that does, or a ReActAgent."
+        )
+
+
+def context_window(mixture: Mixture) -> int:
+    """Tokens a caller's prompt and the answer may have together, in the narrowest member.
+
+    A member reads at least one proposal beside the prompt (more are aggregated over a sliding window),
+    so the longest proposal is kept free where its length is known.
+    """
+    seats = [mixture.aggregator, *(seat for layer in mixture.layers for seat in layer)]
+    windows = [_metadata(seat).context_window for seat in seats]
+    known = [window for window in windows if window > 0]
+    narrowest = min(known, default=LLMMetadata().context_window)
+    longest = max((_longest_answer(seat) for layer in mixture.layers for seat in layer), default=0)
+    return max(narrowest // 2, narrowest - longest)
+
+
+def _longest_answer(seat: Seat) -> int:
+    return seat.sampling.max_tokens or max(0, _metadata(seat).num_output)
+
+
+def _metadata(seat: Seat) -> LLMMetadata:
+    model = seat.proposer.model
+    return model.metadata if isinstance(model, LLM) else LLMMetadata(context_window=-1, num_output=-1)
+
+
+def _chat_response(response: MixtureResponse) -> ChatResponse:
+    usage = response.usage.model_dump()
+    return ChatResponse(message=response.message, delta="", raw={**response.to_dict(), "usage": usage})
+
+
+def _completion(response: ChatResponse) -> CompletionResponse:
+    return CompletionResponse(text=response.message.content or "", delta=response.delta, raw=response.raw)

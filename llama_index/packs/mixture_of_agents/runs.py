@@ -1,0 +1,165 @@
+"""A run: its state, which is data, and its live side, which is not.
+
+`MixtureState` is what a run has come to; it stands in the workflow's store and serialises. `LiveRun` is
+what only exists while the process does: the clock, rounds in progress, errors with their tracebacks,
+policies. Steps find it through a context variable that every task of the run inherits, so concurrent
+runs never meet. It knows no prompts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from llama_index.core.base.llms.types import ChatMessage, MessageRole
+from pydantic import BaseModel, Field
+
+from llama_index.packs.mixture_of_agents.errors import ConfigurationError, MixtureTimeoutError
+from llama_index.packs.mixture_of_agents.mixture import Mixture
+from llama_index.packs.mixture_of_agents.proposers import Placing
+from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal, Usage
+from llama_index.packs.mixture_of_agents.rounds import Round, last_round_with_proposals
+
+T = TypeVar("T")
+
+
+class MixtureState(BaseModel):
+    """What a run has come to; all of it serialises.
+
+    Attributes:
+        run_id: The run's identity.
+        messages: The caller's conversation.
+        proposals: Of every closed round, in layer order, then proposer order.
+        missing: Likewise.
+    """
+
+    run_id: str = ""
+    messages: list[ChatMessage] = Field(default_factory=list)
+    proposals: list[Proposal] = Field(default_factory=list)
+    missing: list[Missing] = Field(default_factory=list)
+
+    def references(self) -> tuple[list[Proposal], list[Missing]]:
+        """The proposals the next call sees, of the last round that has any, and who that round lacks."""
+        layer = last_round_with_proposals([proposal.layer for proposal in self.proposals])
+        proposals = [proposal for proposal in self.proposals if proposal.layer == layer]
+        return proposals, [missing for missing in self.missing if missing.layer == layer]
+
+    def with_outcomes(self, outcomes: Sequence[Proposal | Missing]) -> MixtureState:
+        """This state and one more closed round, given in proposer order."""
+        proposals = [outcome for outcome in outcomes if isinstance(outcome, Proposal)]
+        missing = [outcome for outcome in outcomes if isinstance(outcome, Missing)]
+        return self.model_copy(
+            update={"proposals": [*self.proposals, *proposals], "missing": [*self.missing, *missing]}
+        )
+
+
+@dataclass
+class LiveRun:
+    """The live side of one run.
+
+    Attributes:
+        mixture: Who is asked.
+        placing: What placing a call takes.
+        run_id: The run's identity.
+        started: When it began, in the placing's clock.
+        aggregator_options: Keyword arguments for the aggregator's call alone (tools).
+        streams: Whether the synthesis is streamed.
+        errors: What calls raised, for the causes of a final error.
+        outcomes: Outcomes so far, by (layer, index), of open rounds too.
+        streamed: What has been streamed of the answer.
+    """
+
+    mixture: Mixture
+    placing: Placing
+    run_id: str
+    started: float
+    aggregator_options: dict[str, Any] = field(default_factory=dict)
+    streams: bool = True
+    errors: list[BaseException] = field(default_factory=list)
+    outcomes: dict[tuple[int, int], Proposal | Missing] = field(default_factory=dict)
+    streamed: str = ""
+    _rounds: dict[int, Round] = field(default_factory=dict)
+
+    def round(self, layer: int) -> Round:
+        """The round in progress at that layer, opened on first use."""
+        if layer not in self._rounds:
+            self._rounds[layer] = Round(self.mixture.limits)
+        return self._rounds[layer]
+
+    def end_round(self, layer: int) -> None:
+        """Everyone of that layer is in."""
+        self.round(layer).end()
+
+    def elapsed(self) -> float:
+        """Seconds since the run began."""
+        return self.placing.clock() - self.started
+
+    async def in_time(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await work of this run, within what is left of its `timeout`.
+
+        Raises:
+            MixtureTimeoutError: Time is up; the work is cancelled.
+        """
+        timeout = self.mixture.timeout
+        left = None if timeout is None else max(0.0, timeout - self.elapsed())
+        try:
+            return await asyncio.wait_for(work, left)
+        except asyncio.TimeoutError as error:
+            raise MixtureTimeoutError(
+                f"The mixture had no answer after its timeout of {timeout:g} s. Raise `timeout`, or set "
+                "`quorum` or `layer_timeout` so that slow proposers are not waited for. "
+                "What was there is in `.partial`.",
+                partial=self.partial(),
+            ) from error
+
+    def partial(self) -> MixtureResponse:
+        """What there is so far: proposals of open rounds too, and the answer as far as it streamed."""
+        ordered = [self.outcomes[place] for place in sorted(self.outcomes)]
+        proposals = [outcome for outcome in ordered if isinstance(outcome, Proposal)]
+        return MixtureResponse(
+            text=self.streamed,
+            proposals=proposals,
+            missing=[outcome for outcome in ordered if isinstance(outcome, Missing)],
+            usage=Usage.total(proposal.usage for proposal in proposals),
+            latency_seconds=self.elapsed(),
+            run_id=self.run_id,
+        )
+
+
+_current: ContextVar[LiveRun] = ContextVar("mixture_of_agents_run")
+
+
+def current_run() -> LiveRun:
+    """The run this step belongs to."""
+    return _current.get()
+
+
+def begun_in(run: LiveRun, begin: Callable[[], T]) -> T:
+    """Begin work whose tasks all find `run` as their current run."""
+    token = _current.set(run)
+    try:
+        return begin()
+    finally:
+        _current.reset(token)
+
+
+def conversation(query_str: str | None, messages: Sequence[ChatMessage] | None) -> list[ChatMessage]:
+    """The question as messages.
+
+    Raises:
+        ConfigurationError: Both or neither were given, or there is nothing in them.
+    """
+    if (query_str is None) == (messages is None):
+        raise ConfigurationError("Pass a question as query_str, or a conversation as messages: exactly one.")
+    if query_str is not None:
+        messages = [ChatMessage(role=MessageRole.USER, content=query_str)]
+    if not messages or not any(_says_something(message) for message in messages):
+        raise ConfigurationError("The question is empty; pass at least one message with text or an attachment.")
+    return list(messages)
+
+
+def _says_something(message: ChatMessage) -> bool:
+    return bool((message.content or "").strip()) or any(b.block_type != "text" for b in message.blocks)

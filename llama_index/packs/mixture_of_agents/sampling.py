@@ -1,0 +1,181 @@
+"""Sampling settings, and the form in which each LLM class takes them.
+
+Settings travel with the call and never change the caller's LLM object. Classes differ in how: some
+honour keyword arguments of the call, some only their own fields (then a copy carries them), some nest
+them. The table below is that knowledge; tests hold it against each class. This module makes no calls.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from llama_index.core.llms import CustomLLM
+from llama_index.core.llms.llm import LLM
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample; None leaves what the level below says, at last the LLM's own.
+
+    Attributes:
+        temperature: Softmax temperature, >= 0.
+        max_tokens: Longest answer, in tokens.
+        seed: Seed of the sampler, where the model has one.
+    """
+
+    temperature: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+
+    def over(self, below: Sampling) -> Sampling:
+        """These settings, and those of `below` where these say nothing."""
+        return Sampling(
+            temperature=below.temperature if self.temperature is None else self.temperature,
+            max_tokens=below.max_tokens if self.max_tokens is None else self.max_tokens,
+            seed=below.seed if self.seed is None else self.seed,
+        )
+
+    def given(self) -> dict[str, Any]:
+        """The settings that say something."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Call:
+    """A keyword argument of the call."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of the LLM, set on a copy."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Extra:
+    """An entry of the LLM's dictionary field, set on a copy."""
+
+    name: str
+    field: str = "additional_kwargs"
+
+
+@dataclass(frozen=True)
+class Nested:
+    """An entry of a dictionary passed with the call."""
+
+    name: str
+    argument: str
+
+
+Way = Call | Field | Extra | Nested
+Form = Mapping[str, Way]
+
+FORMS: Mapping[str, Form] = {
+    "OpenAI": {
+        "temperature": Field("temperature"), "max_tokens": Field("max_tokens"), "seed": Extra("seed"),
+    },
+    "OpenAIResponses": {"temperature": Field("temperature"), "max_tokens": Field("max_output_tokens")},
+    "MistralAI": {
+        "temperature": Call("temperature"), "max_tokens": Call("max_tokens"), "seed": Call("random_seed"),
+    },
+    "Anthropic": {"temperature": Call("temperature"), "max_tokens": Call("max_tokens")},
+    "Ollama": {
+        "temperature": Field("temperature"), "max_tokens": Extra("num_predict"), "seed": Extra("seed"),
+    },
+    "GoogleGenAI": {
+        "temperature": Nested("temperature", "generation_config"),
+        "max_tokens": Nested("max_output_tokens", "generation_config"),
+        "seed": Nested("seed", "generation_config"),
+    },
+    "HuggingFaceLLM": {
+        "temperature": Extra("temperature", "generate_kwargs"), "max_tokens": Field("max_new_tokens"),
+    },
+}
+"""Class name (searched along the class's ancestry) -> setting -> where it goes. No entry for a
+setting: the class has no place for it, and it is left out."""
+
+_ANY_KEYWORD: Form = {name: Call(name) for name in ("temperature", "max_tokens", "seed")}
+
+
+def form_of(llm: LLM) -> Form:
+    """The form an LLM takes its settings in; unknown classes by what their methods accept."""
+    for ancestor in type(llm).__mro__:
+        if ancestor.__name__ in FORMS:
+            return _without_refused(llm, FORMS[ancestor.__name__])
+    if accepts_keywords(llm):
+        return _ANY_KEYWORD
+    return {name: Field(name) for name in _ANY_KEYWORD if name in type(llm).model_fields}
+
+
+def _without_refused(llm: LLM, form: Form) -> Form:
+    return {name: way for name, way in form.items() if name != "temperature" or not refuses_temperature(llm)}
+
+
+def refuses_temperature(llm: LLM) -> bool:
+    """True for reasoning models whose API answers 400 to a temperature."""
+    model = str(getattr(llm, "model", ""))
+    lineage = {ancestor.__name__ for ancestor in type(llm).__mro__}
+    if lineage & {"OpenAI", "OpenAIResponses"}:
+        from llama_index.llms.openai.utils import O1_MODELS
+
+        return model in O1_MODELS
+    if "Anthropic" in lineage:
+        from llama_index.llms.anthropic import base as anthropic
+
+        return any(name in model for name in getattr(anthropic, "ANTHROPIC_NO_TEMP_MODELS", ()))
+    return False
+
+
+def accepts_keywords(llm: LLM) -> bool:
+    """Whether keyword arguments of a chat call reach a method that takes any."""
+    chat = type(llm).chat
+    # CustomLLM.chat takes any keyword, but hands them on to the subclass's complete().
+    method = type(llm).complete if chat is CustomLLM.chat else chat
+    parameters = inspect.signature(inspect.unwrap(method)).parameters.values()
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def settle(llm: LLM, sampling: Sampling) -> tuple[LLM, dict[str, Any]]:
+    """Put the settings in the form this LLM takes.
+
+    Args:
+        llm: The caller's LLM; it is not changed.
+        sampling: What to set.
+
+    Returns:
+        The LLM to call (itself, or a copy that carries fields) and the call's keyword arguments.
+        Settings the class has no place for are left out, with a warning in the log.
+    """
+    form = form_of(llm)
+    updates: dict[str, Any] = {}
+    call: dict[str, Any] = {}
+    for setting, value in sampling.given().items():
+        if setting in form:
+            _place(llm, form[setting], value, updates, call)
+        else:
+            _logger.warning("%s takes no %s: left out", type(llm).__name__, setting)
+    return (llm.model_copy(update=updates) if updates else llm), call
+
+
+def _place(llm: LLM, way: Way, value: Any, updates: dict[str, Any], call: dict[str, Any]) -> None:
+    if isinstance(way, Call):
+        call[way.name] = value
+    elif isinstance(way, Nested):
+        call.setdefault(way.argument, {})[way.name] = value
+    elif isinstance(way, Extra):
+        held = updates.get(way.field, getattr(llm, way.field, None) or {})
+        updates[way.field] = {**held, way.name: value}
+    else:
+        updates[way.name] = value
+        held = updates.get("additional_kwargs", getattr(llm, "additional_kwargs", None) or {})
+        if way.name in held:  # additional_kwargs win inside the class, so the old value has to go
+            updates["additional_kwargs"] = {k: v for k, v in held.items() if k != way.name}

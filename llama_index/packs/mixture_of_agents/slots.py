@@ -1,0 +1,75 @@
+"""A limit on calls in flight that holds across runs, event loops and threads.
+
+An asyncio.Semaphore belongs to one loop; this one belongs to the process. It does not know what the
+calls are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+
+
+class CallSlots:
+    """So many calls at once, first come first served.
+
+    Args:
+        limit: Most calls in flight; None for no limit.
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        self._free = limit
+        self._lock = threading.Lock()
+        self._waiting: deque[Future[None]] = deque()
+
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[None]:
+        """Wait for a slot, hold it within the block, give it back however the block ends."""
+        if self._free is None:
+            yield
+            return
+        await self._acquire()
+        try:
+            yield
+        finally:
+            self._release()
+
+    async def _acquire(self) -> None:
+        turn = self._take_or_queue()
+        if turn is None:
+            return
+        try:
+            await asyncio.wrap_future(turn)
+        except asyncio.CancelledError:
+            # The slot may have been handed over in the moment the caller was cancelled.
+            if not turn.cancel():
+                self._release()
+            raise
+
+    def _take_or_queue(self) -> Future[None] | None:
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return None
+            turn: Future[None] = Future()
+            self._waiting.append(turn)
+            return turn
+
+    def _release(self) -> None:
+        with self._lock:
+            turn = self._next_in_line()
+            if turn is None:
+                self._free = (self._free or 0) + 1
+        if turn is not None:
+            turn.set_result(None)
+
+    def _next_in_line(self) -> Future[None] | None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if turn.set_running_or_notify_cancel():
+                return turn
+        return None

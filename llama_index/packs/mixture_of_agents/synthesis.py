@@ -1,0 +1,155 @@
+"""The final answer: who may write it, from which references, streamed or in one piece.
+
+Candidates are tried in turn: the aggregator, then the models of the last round. References that would
+overflow a candidate's context window are aggregated over a sliding window (Self-MoA-Seq, arXiv
+2502.00674). It does not know how calls are placed or what happens when every candidate fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.llms.llm import LLM
+from llama_index.core.utils import get_tokenizer
+
+from llama_index.packs.mixture_of_agents.endpoint import Reply
+from llama_index.packs.mixture_of_agents.errors import BrokenStreamError
+from llama_index.packs.mixture_of_agents.mixture import Mixture, Seat
+from llama_index.packs.mixture_of_agents.prompts import aggregator_messages, as_reference, sliding_windows
+from llama_index.packs.mixture_of_agents.results import Missing, Proposal, Usage
+
+ESTIMATE_MARGIN = 1.15
+"""A model's own tokenizer may need so many more tokens than the one that estimates."""
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """One candidate's task: what it reads, pass by pass.
+
+    Attributes:
+        messages: The caller's conversation.
+        references: Stripped proposals, in proposer order.
+        absent: Who gave none.
+        windows: Indices of references per pass; one pass unless they overflow the window.
+    """
+
+    messages: Sequence[ChatMessage]
+    references: Sequence[str]
+    absent: Sequence[str]
+    windows: Sequence[Sequence[int]]
+
+    def prompt(self, turn: int, so_far: str) -> list[ChatMessage]:
+        """What is read in that pass: its references, behind the synthesis so far."""
+        texts = [self.references[index] for index in self.windows[turn]] if self.windows else []
+        return aggregator_messages(self.messages, [*([so_far] if turn else []), *texts], self.absent)
+
+    @property
+    def turns(self) -> int:
+        return max(1, len(self.windows))
+
+
+def synthesis_for(
+    seat: Seat, messages: Sequence[ChatMessage], proposals: Sequence[Proposal], missing: Sequence[Missing]
+) -> Synthesis:
+    """Lay out what a candidate reads, so that each pass fits its context window."""
+    references = [as_reference(proposal.text) for proposal in proposals]
+    absent = [gone.proposer for gone in missing]
+    whole = Synthesis(messages, references, absent, [range(len(references))] if references else [])
+    room = _room(seat)
+    if room is None or _byte_length(whole.prompt(0, "")) <= room:
+        return whole  # a token is at least one byte, so this fits without counting any
+    return Synthesis(messages, references, absent, _windows(whole, room, get_tokenizer()))
+
+
+def _room(seat: Seat) -> int | None:
+    """Tokens the prompt may have: the context window less the answer; None where nobody knows."""
+    model = seat.proposer.model
+    if not isinstance(model, LLM) or model.metadata.context_window <= 0:
+        return None
+    answer = seat.sampling.max_tokens or max(0, model.metadata.num_output)
+    return max(1, model.metadata.context_window - answer)
+
+
+def _windows(whole: Synthesis, room: int, tokenize: Callable[[str], Sequence[Any]]) -> list[list[int]]:
+    def tokens(text: str) -> int:
+        return int(len(tokenize(text)) * ESTIMATE_MARGIN) + 1
+
+    frame = aggregator_messages(whole.messages, [""], whole.absent)
+    sizes = [tokens(text) + tokens("=== draft 00\n=== end of draft 00\n\n") for text in whole.references]
+    budget = room - sum(tokens(message.content or "") for message in frame)
+    return sliding_windows(sizes, budget, carried=max(sizes, default=0))
+
+
+def _byte_length(messages: Sequence[ChatMessage]) -> int:
+    return sum(len((message.content or "").encode()) + 16 for message in messages)
+
+
+def candidates(mixture: Mixture, proposals: Sequence[Proposal]) -> list[Seat]:
+    """Who may write the answer, in order: the aggregator, then the models whose proposals it reads."""
+    layer = proposals[0].layer if proposals else 0
+    seats = mixture.layers[layer - 1] if 0 < layer <= len(mixture.layers) else ()
+    answered = {proposal.proposer for proposal in proposals}
+    stand_ins = [seat for seat in seats if seat.name in answered and isinstance(seat.proposer.model, LLM)]
+    return [mixture.aggregator, *stand_ins]
+
+
+async def speak(
+    seat: Seat, task: Synthesis, options: dict[str, Any], on_delta: Callable[[str], None] | None
+) -> Reply:
+    """Write the answer; the last pass is streamed when someone listens.
+
+    Args:
+        seat: Who writes.
+        task: What it reads.
+        options: Keyword arguments of the last pass's call (tools).
+        on_delta: Told each piece of the answer; None for no streaming.
+
+    Raises:
+        BrokenStreamError: The stream failed after a piece had been passed on.
+    """
+    so_far, used = "", []
+    for turn in range(task.turns - 1):
+        reply = await seat.endpoint.reply(task.prompt(turn, so_far), {})
+        so_far = as_reference(reply.text)
+        used.append(reply.usage)
+    prompt = task.prompt(task.turns - 1, so_far)
+    if on_delta is None:
+        last = await seat.endpoint.reply(prompt, options)
+    else:
+        last = await _streamed(seat, prompt, options, on_delta)
+    return Reply(last.message, Usage.total([*used, last.usage]))
+
+
+async def _streamed(
+    seat: Seat, prompt: Sequence[ChatMessage], options: dict[str, Any], on_delta: Callable[[str], None]
+) -> Reply:
+    passed_on, last, usage = "", None, Usage()
+    try:
+        async for reply in seat.endpoint.stream(prompt, options):
+            delta = reply.delta or reply.text[len(passed_on) :]
+            last, usage = reply, usage if reply.usage == Usage() else reply.usage
+            if delta:
+                passed_on += delta
+                on_delta(delta)
+    except NotImplementedError:
+        last = await seat.endpoint.reply(prompt, options)
+        on_delta(last.text)
+        return last
+    except Exception as error:
+        if passed_on:
+            raise BrokenStreamError(f"The stream of {seat.name} failed part-way: {error}") from error
+        raise
+    return _whole_reply(last, passed_on, usage)
+
+
+def _whole_reply(last: Reply | None, text: str, usage: Usage) -> Reply:
+    """The last piece's message, with the whole text where the class only streams deltas."""
+    message = last.message if last is not None else ChatMessage(role="assistant", content="")
+    if len(message.content or "") < len(text):
+        message = ChatMessage(role=message.role, content=text, additional_kwargs=message.additional_kwargs)
+    return Reply(message, usage)
+
+
