@@ -5,12 +5,14 @@ A door only: it turns arguments into a workflow and a run into a response.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import ChatMessage
 
+from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.llm import MixtureOfAgentsLLM, StreamItem, answer_of, stream_of
 from llama_index.packs.mixture_of_agents.proposers import CallPolicy
 from llama_index.packs.mixture_of_agents.results import MixtureResponse
@@ -168,5 +170,10 @@ class MixtureOfAgentsPack(BaseLlamaPack):
         }
 
 
-def _asked(question: Question) -> dict[str, Any]:
-    return {"query_str": question} if isinstance(question, str) else {"messages": list(question)}
+def _asked(question: object) -> dict[str, Any]:
+    if isinstance(question, str):
+        return {"query_str": question}
+    if isinstance(question, Sequence) and all(isinstance(message, ChatMessage) for message in question):
+        return {"messages": list(question)}
+    found = reprlib.repr(question)
+    raise ConfigurationError(f"A question is a text or a list of ChatMessage; found {found}.")

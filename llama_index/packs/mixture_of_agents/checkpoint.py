@@ -100,7 +100,9 @@ def _read(path: Path, fingerprint: str) -> CheckpointFile:
     try:
         file = CheckpointFile.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, ValidationError) as error:
-        raise CheckpointError(f"{path} is not a readable checkpoint ({error}). Delete it to start over.") from error
+        raise CheckpointError(
+            f"{path} is not a readable checkpoint ({error}). Delete it to start over."
+        ) from error
     if file.version != VERSION or file.fingerprint != fingerprint:
         raise CheckpointError(
             f"{path} belongs to another question or another mixture. Ask the same question of the same "

@@ -8,17 +8,19 @@ is called.
 from __future__ import annotations
 
 import asyncio
+import copy
+import itertools
 import weakref
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, TextBlock
 from llama_index.core.llms import CustomLLM
 from llama_index.core.llms.llm import LLM
 
 from llama_index.packs.mixture_of_agents.results import Usage
-from llama_index.packs.mixture_of_agents.sampling import Sampling, settle
+from llama_index.packs.mixture_of_agents.sampling import Sampling, definer, settle
 from llama_index.packs.mixture_of_agents.threads import in_thread, iterate_in_thread
 
 
@@ -27,11 +29,12 @@ class Reply:
     """A reply, or as much of one as a stream has brought: `delta` is its newest piece."""
 
     message: ChatMessage
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     delta: str = ""
 
     @property
     def text(self) -> str:
+        """The message's text."""
         return self.message.content or ""
 
 
@@ -41,9 +44,11 @@ class Endpoint(Protocol):
     stoppable: bool
     """False when a cancelled call goes on in its thread, unheard."""
 
-    async def reply(self, messages: Sequence[ChatMessage], options: dict[str, Any]) -> Reply: ...
+    async def reply(self, messages: Sequence[ChatMessage], options: dict[str, Any]) -> Reply:
+        """One call, one reply."""
 
-    def stream(self, messages: Sequence[ChatMessage], options: dict[str, Any]) -> AsyncIterator[Reply]: ...
+    def stream(self, messages: Sequence[ChatMessage], options: dict[str, Any]) -> AsyncGenerator[Reply, None]:
+        """The reply as it grows; leaving the generator ends the call."""
 
 
 class LLMEndpoint:
@@ -56,65 +61,158 @@ class LLMEndpoint:
 
     def __init__(self, llm: LLM, sampling: Sampling) -> None:
         self._settled, self._options = settle(llm, sampling)
-        self._views: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LLM] = weakref.WeakKeyDictionary()
-        self.stoppable = has_async_chat(llm)
+        self._views: dict[asyncio.AbstractEventLoop, _View] = {}
+        # Who lets go of a mixture closes its connections.
+        weakref.finalize(self, self._views.clear).atexit = False
+        self.stoppable = is_async(llm, "achat")
+        self._streams = is_async(llm, "astream_chat")
 
     async def reply(self, messages: Sequence[ChatMessage], options: dict[str, Any]) -> Reply:
         """One call, one reply; a class with sync methods only runs in a worker thread."""
-        llm, arguments = self._view(), {**self._options, **options}
+        llm, arguments = await self._view(), {**self._options, **options}
         if self.stoppable:
             response = await llm.achat(list(messages), **arguments)
         else:
             response = await in_thread(lambda: llm.chat(list(messages), **arguments))
         return _reply(response)
 
-    async def stream(self, messages: Sequence[ChatMessage], options: dict[str, Any]) -> AsyncIterator[Reply]:
+    async def stream(
+        self, messages: Sequence[ChatMessage], options: dict[str, Any]
+    ) -> AsyncGenerator[Reply, None]:
         """The reply as it grows; leaving the iterator closes the model's stream."""
-        llm, arguments = self._view(), {**self._options, **options, **_stream_options(self._settled)}
-        if self.stoppable:
+        llm, arguments = await self._view(), {**self._options, **options, **_stream_options(self._settled)}
+        if self._streams:
             responses = await llm.astream_chat(list(messages), **arguments)
         else:
             responses = iterate_in_thread(lambda: llm.stream_chat(list(messages), **arguments))
+        usage = Usage()
         try:
             async for response in responses:
-                yield _reply(response)
+                reply = _reply(response)
+                usage = _latest(reply.usage, usage)
+                yield replace(reply, message=_without_repeats(reply.message), usage=usage)
         finally:
             await responses.aclose()
 
-    def _view(self) -> LLM:
-        """The LLM to call on this event loop: with an HTTP client of the loop's own where the class
-        keeps one, because a connection pool cannot serve two loops."""
+    async def _view(self) -> LLM:
+        """The LLM to call on this event loop, with connections of the loop's own where the class keeps
+        any, because a connection pool cannot serve two loops.
+        """
         loop = asyncio.get_running_loop()
         if loop not in self._views:
-            self._views[loop] = without_own_retries(self._settled)
-        return self._views[loop]
+            for ended in [known for known in list(self._views) if known.is_closed()]:
+                self._views.pop(ended, None)
+            llm = on_own_connections(without_own_retries(self._settled))
+            view = self._views[loop] = _View(llm, _open_until_loop_ends(llm, self._settled))
+            await anext(view.connections)
+        return self._views[loop].llm
 
 
-def has_async_chat(llm: LLM) -> bool:
-    """False for classes that only inherit CustomLLM's async methods, which block the loop."""
-    return type(llm).achat is not CustomLLM.achat
+@dataclass(frozen=True)
+class _View:
+    """An LLM as one event loop calls it, and what closes its connections when the loop ends."""
+
+    llm: LLM
+    connections: AsyncGenerator[None, None]
+
+
+async def _open_until_loop_ends(view: LLM, original: LLM) -> AsyncGenerator[None, None]:
+    # An event loop has one moment to tell that it ends: it closes the async generators it has seen.
+    try:
+        yield
+    finally:
+        shared = (_http_client(original), getattr(original, "_async_http_client", None))
+        client = _http_client(view)
+        if client is not None and client not in shared:
+            await client.aclose()
+
+
+def is_async(llm: LLM, method: str) -> bool:
+    """False where a class only inherits CustomLLM's async method, which blocks the loop."""
+    return definer(llm, method) is not CustomLLM
 
 
 def without_own_retries(llm: LLM) -> LLM:
     """A copy whose client does not retry, so that the mixture alone counts attempts.
 
-    OpenAI and Anthropic retry in the client, OpenAI a second time in a decorator; both read
-    `max_retries`. Clients that exist are derived from, and so keep their connection pool.
+    OpenAI and Anthropic retry in the client, OpenAI and GoogleGenAI in a decorator; all read
+    `max_retries`. MistralAI takes the number and never retries.
     """
     names = {ancestor.__name__ for ancestor in type(llm).__mro__}
-    if not names & {"OpenAI", "OpenAIResponses", "Anthropic"} or "max_retries" not in type(llm).model_fields:
+    retrying = names & {"OpenAI", "OpenAIResponses", "Anthropic", "GoogleGenAI"}
+    if not retrying or "max_retries" not in type(llm).model_fields:
         return llm
     view = llm.model_copy(update={"max_retries": 0})
     for attribute in ("_client", "_aclient"):
-        client = getattr(view, attribute, None)
+        client: Any = getattr(view, attribute, None)
         if hasattr(client, "with_options"):
             setattr(view, attribute, client.with_options(max_retries=0))
     return view
 
 
+def on_own_connections(llm: LLM) -> LLM:
+    """A copy with an async HTTP client that no other event loop uses, where the class holds one.
+
+    Clients not made yet are made by the copy when it is called. A client that the caller configured
+    and passed in is shared all the same, since nobody else can make another like it.
+    """
+    client: Any = getattr(llm, "_client", None)
+    aclient: Any = getattr(llm, "_aclient", None)
+    view = llm.model_copy()
+    if hasattr(client, "sdk_configuration"):  # MistralAI
+        view._client = _mistral_twin(client)  # type: ignore[attr-defined]
+    elif type(getattr(aclient, "_client", None)).__name__ == "AsyncHttpxClientWrapper":
+        # OpenAI and Anthropic call the clients so that they made themselves.
+        made = aclient._client
+        fresh = type(made)(base_url=made.base_url, timeout=made.timeout)
+        view._aclient = aclient.with_options(http_client=fresh)  # type: ignore[attr-defined]
+    return view
+
+
+def _mistral_twin(client: Any) -> Any:
+    configuration = copy.copy(client.sdk_configuration)
+    if configuration.async_client_supplied:
+        return client
+    configuration.async_client = type(configuration.async_client)(follow_redirects=True)
+    twin = copy.copy(client)
+    for name in [name for name, part in vars(client).items() if hasattr(part, "sdk_configuration")]:
+        delattr(twin, name)  # made again on use, with the twin's configuration
+    twin.sdk_configuration = configuration
+    return twin
+
+
+def _http_client(llm: LLM) -> Any:
+    """The async HTTP client underneath, None where there is none or none yet."""
+    for name in ("_aclient", "_async_client"):  # OpenAI and Anthropic; Ollama
+        client = getattr(llm, name, None)
+        if client is not None:
+            return getattr(client, "_client", None)
+    configuration = getattr(getattr(llm, "_client", None), "sdk_configuration", None)
+    return getattr(configuration, "async_client", None)
+
+
 def _stream_options(llm: LLM) -> dict[str, Any]:
     # OpenAI counts a stream's tokens only on request; look-alikes may refuse the request.
     return {"stream_options": {"include_usage": True}} if type(llm).__name__ == "OpenAI" else {}
+
+
+def _latest(usage: Usage, before: Usage) -> Usage:
+    """Anthropic counts what was read at a stream's beginning and what was written at its end."""
+    return Usage(
+        prompt_tokens=before.prompt_tokens if usage.prompt_tokens is None else usage.prompt_tokens,
+        completion_tokens=(
+            before.completion_tokens if usage.completion_tokens is None else usage.completion_tokens
+        ),
+    )
+
+
+def _without_repeats(message: ChatMessage) -> ChatMessage:
+    """MistralAI repeats the text so far as a further block with each piece; only the last one counts."""
+    texts = [block for block in message.blocks if isinstance(block, TextBlock)]
+    if len(texts) < 2 or not all(b.text.startswith(a.text) for a, b in itertools.pairwise(texts)):
+        return message
+    others = [block for block in message.blocks if not isinstance(block, TextBlock)]
+    return message.model_copy(update={"blocks": [*others, texts[-1]]})
 
 
 def _reply(response: ChatResponse) -> Reply:
@@ -137,20 +235,33 @@ class AgentEndpoint:
         """Run the agent on the last message, with the ones before as its history."""
         *history, last = messages
         handler = self._agent.run(user_msg=last, chat_history=list(history))
+        ended = asyncio.ensure_future(handler)
         try:
-            output = await handler
+            # Not the handler itself: that would cancel the runtime's loop, which then forgets its tasks.
+            await asyncio.wait({ended})
         except asyncio.CancelledError:
-            await handler.cancel_run()
+            await _cancel_run(handler, ended)
             raise
+        output = ended.result()
         message = getattr(output, "response", output)
         if not isinstance(message, ChatMessage):
             message = ChatMessage(role=MessageRole.ASSISTANT, content=str(message))
         return Reply(message)
 
-    async def stream(self, messages: Sequence[ChatMessage], options: dict[str, Any]) -> AsyncIterator[Reply]:
+    async def stream(
+        self, messages: Sequence[ChatMessage], options: dict[str, Any]
+    ) -> AsyncGenerator[Reply, None]:
         """An agent answers in one piece."""
         reply = await self.reply(messages, options)
         yield Reply(reply.message, reply.usage, reply.text)
+
+
+async def _cancel_run(handler: Any, ended: asyncio.Future[Any]) -> None:
+    if hasattr(handler, "cancel_run"):
+        await handler.cancel_run()
+    else:
+        ended.cancel()
+    await asyncio.gather(ended, return_exceptions=True)
 
 
 _PROMPT_NAMES = ("prompt_tokens", "input_tokens", "prompt_token_count", "prompt_eval_count")
@@ -160,7 +271,13 @@ _COMPLETION_NAMES = ("completion_tokens", "output_tokens", "candidates_token_cou
 def usage_of(response: ChatResponse) -> Usage:
     """Token counts from wherever this provider puts them; None where it gives none."""
     raw = response.raw
-    holders = [_part(raw, "usage"), _part(raw, "usage_metadata"), response.additional_kwargs, raw]
+    holders = [
+        _part(raw, "usage"),
+        _part(raw, "usage_metadata"),
+        _part(_part(raw, "data"), "usage"),  # MistralAI's streams
+        response.additional_kwargs,
+        raw,
+    ]
     return Usage(
         prompt_tokens=_first_count(holders, _PROMPT_NAMES),
         completion_tokens=_first_count(holders, _COMPLETION_NAMES),

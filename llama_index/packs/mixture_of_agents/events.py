@@ -45,6 +45,10 @@ class SynthesizeEvent(Event):
     layer: int
 
 
+class DeadlineEvent(Event):
+    """The run's `timeout` has passed."""
+
+
 class ProgressEvent(Event):
     """Who is thinking, who answered, who is missing; written to the stream as it happens.
 

@@ -11,8 +11,15 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from llama_index.core.base.llms.types import (
-    ChatMessage, ChatResponse, ChatResponseAsyncGen, ChatResponseGen, CompletionResponse,
-    CompletionResponseAsyncGen, CompletionResponseGen, LLMMetadata, MessageRole,
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+    LLMMetadata,
+    MessageRole,
 )
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.function_calling import FunctionCallingLLM
@@ -32,11 +39,15 @@ StreamItem = ProgressEvent | DeltaEvent | MixtureResponse
 
 async def answer_of(handler: WorkflowHandler) -> MixtureResponse:
     """Await a run; a cancelled caller cancels it, and every call in flight with it."""
+    ended = asyncio.ensure_future(handler)
     try:
-        response: MixtureResponse = await handler
+        # Not the handler itself: that would cancel the runtime's loop, which then forgets its tasks.
+        await asyncio.wait({ended})
     except asyncio.CancelledError:
         await handler.cancel_run()
+        await asyncio.gather(ended, return_exceptions=True)
         raise
+    response: MixtureResponse = ended.result()
     return response
 
 
@@ -70,6 +81,7 @@ class MixtureOfAgentsLLM(FunctionCallingLLM):
 
     @classmethod
     def class_name(cls) -> str:
+        """Name the class for serialisation."""
         return "MixtureOfAgentsLLM"
 
     @property
@@ -93,14 +105,18 @@ class MixtureOfAgentsLLM(FunctionCallingLLM):
 
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Ask the mixture with a conversation; the whole answer at once."""
         return run_blocking(self._answer(messages, kwargs))
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Ask the mixture with a conversation; cancelling the await cancels its calls."""
         return await self._answer(messages, kwargs)
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        """The answer as the synthesis is produced; closing the generator cancels the run."""
+
         def pieces() -> ChatResponseGen:
             yield from iterate_blocking(self._stream(messages, kwargs))
 
@@ -108,18 +124,23 @@ class MixtureOfAgentsLLM(FunctionCallingLLM):
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
+        """The answer as the synthesis is produced; closing the generator cancels the run."""
         return self._stream(messages, kwargs)
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Ask the mixture with one prompt."""
         return _completion(run_blocking(self._answer(self._asked(prompt), kwargs)))
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Ask the mixture with one prompt; cancelling the await cancels its calls."""
         return _completion(await self._answer(self._asked(prompt), kwargs))
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
+        """The answer to one prompt as the synthesis is produced."""
+
         def pieces() -> CompletionResponseGen:
             yield from map(_completion, iterate_blocking(self._stream(self._asked(prompt), kwargs)))
 
@@ -129,6 +150,8 @@ class MixtureOfAgentsLLM(FunctionCallingLLM):
     async def astream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseAsyncGen:
+        """The answer to one prompt as the synthesis is produced."""
+
         async def pieces() -> CompletionResponseAsyncGen:
             async for piece in self._stream(self._asked(prompt), kwargs):
                 yield _completion(piece)
@@ -181,7 +204,11 @@ class MixtureOfAgentsLLM(FunctionCallingLLM):
         )
 
     def _validate_chat_with_tools_response(
-        self, response: ChatResponse, tools: Sequence[Any], allow_parallel_tool_calls: bool = False, **kwargs: Any
+        self,
+        response: ChatResponse,
+        tools: Sequence[Any],
+        allow_parallel_tool_calls: bool = False,
+        **kwargs: Any,
     ) -> ChatResponse:
         return self._function_caller()._validate_chat_with_tools_response(
             response, tools, allow_parallel_tool_calls=allow_parallel_tool_calls, **kwargs

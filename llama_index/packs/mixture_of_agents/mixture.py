@@ -16,7 +16,10 @@ from llama_index.core.base.llms.types import ChatMessage
 from llama_index.packs.mixture_of_agents.endpoint import Endpoint
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.proposers import (
-    CallPolicy, Proposer, as_proposers, check_sampling,
+    CallPolicy,
+    Proposer,
+    as_proposers,
+    check_sampling,
 )
 from llama_index.packs.mixture_of_agents.rounds import RoundLimits
 from llama_index.packs.mixture_of_agents.sampling import Sampling
@@ -59,6 +62,7 @@ class Seat:
 
     @property
     def name(self) -> str:
+        """The proposer's name."""
         return self.proposer.name
 
     def described(self) -> dict[str, Any]:
@@ -160,7 +164,7 @@ def _rounds(proposers: Any, num_layers: int) -> list[list[Any]]:
     """The models of each round, from one list for all rounds or one list each."""
     if num_layers == 1:
         return []
-    given = list(proposers) if isinstance(proposers, (list, tuple)) else None
+    given = list(proposers) if isinstance(proposers, (list, tuple)) else []
     if not given:
         raise ConfigurationError(
             f"reference_llms must be a non-empty list of LLMs, agents or Proposers; found {proposers!r}. "
@@ -168,10 +172,11 @@ def _rounds(proposers: Any, num_layers: int) -> list[list[Any]]:
         )
     if not any(isinstance(entry, (list, tuple)) for entry in given):
         return [given] * (num_layers - 1)
-    if not all(isinstance(entry, (list, tuple)) and entry for entry in given) or len(given) != num_layers - 1:
+    rounds = num_layers - 1
+    if len(given) != rounds or not all(isinstance(entry, (list, tuple)) and entry for entry in given):
         raise ConfigurationError(
-            f"num_layers={num_layers} means {num_layers - 1} rounds of proposers and the synthesis. Pass one "
-            f"list of proposers for all rounds, or {num_layers - 1} non-empty lists; found {len(given)} entries."
+            f"num_layers={num_layers} means {rounds} rounds of proposers and the synthesis. Pass one list "
+            f"of proposers for all rounds, or {rounds} non-empty lists; found {len(given)} entries."
         )
     return [list(entry) for entry in given]
 
@@ -179,7 +184,9 @@ def _rounds(proposers: Any, num_layers: int) -> list[list[Any]]:
 def _wanted(nb_models_by_layer: int | Sequence[int] | None, rounds: int) -> list[int | None]:
     if nb_models_by_layer is None:
         return [None] * rounds
-    counts = [nb_models_by_layer] * rounds if isinstance(nb_models_by_layer, int) else list(nb_models_by_layer)
+    counts = (
+        [nb_models_by_layer] * rounds if isinstance(nb_models_by_layer, int) else list(nb_models_by_layer)
+    )
     if len(counts) != rounds or any(count < 1 for count in counts):
         raise ConfigurationError(
             f"nb_models_by_layer must be a number >= 1, or one for each of the {rounds} rounds; "
@@ -201,17 +208,19 @@ def _seat_layer(
 def _check_counts(
     num_layers: int, quorum: int | None, grace: float, max_concurrency: int | None, max_retries: int
 ) -> None:
-    if isinstance(num_layers, bool) or not isinstance(num_layers, int) or num_layers < 1:
+    if type(num_layers) is not int or num_layers < 1:
         raise ConfigurationError(
             f"num_layers must be a whole number >= 1; found {num_layers!r}. 3 means two rounds of "
             "proposers and the synthesis, 1 the aggregator alone."
         )
     if quorum is not None and quorum < 1:
         raise ConfigurationError(f"quorum must be >= 1, or None to wait for all; found {quorum}.")
-    if grace < 0:
+    if not grace >= 0:
         raise ConfigurationError(f"quorum_grace must be >= 0 seconds; found {grace}.")
     if max_concurrency is not None and max_concurrency < 1:
-        raise ConfigurationError(f"max_concurrency must be >= 1, or None for no limit; found {max_concurrency}.")
+        raise ConfigurationError(
+            f"max_concurrency must be >= 1, or None for no limit; found {max_concurrency}."
+        )
     if max_retries < 0:
         raise ConfigurationError(f"max_retries must be >= 0; found {max_retries}.")
 
@@ -233,7 +242,9 @@ def _check_seconds(**seconds: float | None) -> None:
 
 def _check_reserved(finish: str, **reserved: object) -> None:
     if finish != "synthesize":
-        raise ConfigurationError(f"finish must be 'synthesize', the only way to finish so far; found {finish!r}.")
+        raise ConfigurationError(
+            f"finish must be 'synthesize', the only way to finish so far; found {finish!r}."
+        )
     for name, value in reserved.items():
         if value is not None:
             raise ConfigurationError(f"{name} is reserved for a later version; leave it None.")

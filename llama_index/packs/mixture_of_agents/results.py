@@ -65,6 +65,10 @@ class Proposal(BaseModel):
     usage: Usage = Usage()
     latency_seconds: float = 0.0
 
+    def __repr__(self) -> str:
+        # The workflow runtime writes a repr of every event, so it is kept short.
+        return f"Proposal({self.proposer!r}, layer={self.layer}, text={self.text[:60]!r})"
+
 
 class Missing(BaseModel):
     """A model that was asked and has no place in the answer.
@@ -128,7 +132,9 @@ class MixtureResponse(BaseModel):
     def _repr_html_(self) -> str:
         rows = [(str(p.layer), p.proposer, p.text, _seconds(p), _tokens(p.usage)) for p in self.proposals]
         rows += [(str(m.layer), m.proposer, f"missing: {m.reason}", "", "") for m in self.missing]
-        rows.append(("answer", self.synthesizer, self.text, f"{self.latency_seconds:.1f}", _tokens(self.usage)))
+        rows.append(
+            ("answer", self.synthesizer, self.text, f"{self.latency_seconds:.1f}", _tokens(self.usage))
+        )
         return _html_table(("layer", "who", "text", "seconds", "tokens"), rows)
 
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
-from tenacity.wait import wait_exponential_jitter
+from tenacity.wait import wait_exponential, wait_random
 
 from llama_index.packs.mixture_of_agents.errors import BrokenStreamError
 
@@ -25,9 +25,12 @@ LONGEST_WAIT = 60.0
 
 _TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
 _TRANSIENT_TYPES = (TimeoutError, asyncio.TimeoutError, ConnectionError, httpx.TransportError)
-_TRANSIENT_NAMES = frozenset({"APIConnectionError", "APITimeoutError", "ServiceUnavailableError"})
+# By name, for clients that are not imported here; TransportError is that of httpx2, too.
+_TRANSIENT_NAMES = frozenset(
+    {"APIConnectionError", "APITimeoutError", "ServiceUnavailableError", "TransportError"}
+)
 _HOPELESS_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
-_BACKOFF = wait_exponential_jitter(initial=0.5, max=20.0, jitter=0.5)
+_BACKOFF = wait_exponential(multiplier=0.5, max=20.0) + wait_random(0.0, 0.5)
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:
@@ -116,6 +119,30 @@ async def with_retries(
     Raises:
         BaseException: What the last try raised.
     """
+    try:
+        return await attempt()
+    except Exception as error:
+        if max_retries == 0 or not is_transient(error):
+            raise
+        return await _retried(attempt, error, max_retries, on_retry)
+
+
+async def _retried(
+    attempt: Callable[[], Awaitable[T]],
+    first: BaseException,
+    max_retries: int,
+    on_retry: Callable[[BaseException, float], None],
+) -> T:
+    """Hand over to tenacity, whose first try is the one that failed already.
+
+    Most calls succeed at once, and never pay for the machinery.
+    """
+    failed: list[BaseException] = [first]
+
+    async def again() -> T:
+        if failed:
+            raise failed.pop()
+        return await attempt()
 
     def announce(state: RetryCallState) -> None:
         error = _failure(state)
@@ -130,7 +157,7 @@ async def with_retries(
         sleep=asyncio.sleep,
         reraise=True,
     )
-    return await retrying(attempt)
+    return await retrying(again)
 
 
 def _wait(state: RetryCallState) -> float:

@@ -28,6 +28,11 @@ class RoundLimits:
     grace: float = 0.0
     layer_timeout: float | None = None
 
+    @property
+    def wait_for_all(self) -> bool:
+        """True when a round never closes on anyone."""
+        return self.quorum is None and self.layer_timeout is None
+
 
 def closing(limits: RoundLimits, opened: float, quorum_met: float | None) -> tuple[float, str] | None:
     """When a round closes on those still out, and why; None while nothing says it will.
@@ -55,10 +60,6 @@ def last_round_with_proposals(layers: Sequence[int]) -> int | None:
     return max(layers, default=None)
 
 
-class CutOff(Exception):
-    """The round closed while this call was out."""
-
-
 class Round:
     """A round in progress, on the running loop.
 
@@ -84,11 +85,16 @@ class Round:
             self._arm()
 
     async def hold(self, call: Coroutine[Any, Any, T], cut: Callable[[str], T]) -> T:
-        """Await a call until it is done or the round closes; then it is cancelled and `cut(reason)`
-        stands for it."""
+        """Await a call until it is done or the round closes.
+
+        Then it is cancelled, and `cut(reason)` stands for it.
+        """
+        if self._limits.wait_for_all:
+            return await call
         task = asyncio.ensure_future(call)
+        ends: set[asyncio.Future[Any]] = {task, self._closed}
         try:
-            await asyncio.wait({task, self._closed}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
             await _stop(task)

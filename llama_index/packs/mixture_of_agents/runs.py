@@ -9,7 +9,8 @@ runs never meet. It knows no prompts.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from pydantic import BaseModel, Field
 
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, MixtureTimeoutError
 from llama_index.packs.mixture_of_agents.mixture import Mixture
+from llama_index.packs.mixture_of_agents.prompts import as_reference
 from llama_index.packs.mixture_of_agents.proposers import Placing
 from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal, Usage
 from llama_index.packs.mixture_of_agents.rounds import Round, last_round_with_proposals
@@ -70,6 +72,8 @@ class LiveRun:
         errors: What calls raised, for the causes of a final error.
         outcomes: Outcomes so far, by (layer, index), of open rounds too.
         streamed: What has been streamed of the answer.
+        deadline: The timer of the run's `timeout`.
+        watch: The task that ends this when the run does.
     """
 
     mixture: Mixture
@@ -81,7 +85,11 @@ class LiveRun:
     errors: list[BaseException] = field(default_factory=list)
     outcomes: dict[tuple[int, int], Proposal | Missing] = field(default_factory=dict)
     streamed: str = ""
+    deadline: asyncio.TimerHandle | None = None
+    watch: asyncio.Task[None] | None = None
     _rounds: dict[int, Round] = field(default_factory=dict)
+    _working: set[asyncio.Task[Any]] = field(default_factory=set)
+    _material: dict[int, tuple[list[str], list[str]]] = field(default_factory=dict)
 
     def round(self, layer: int) -> Round:
         """The round in progress at that layer, opened on first use."""
@@ -89,31 +97,55 @@ class LiveRun:
             self._rounds[layer] = Round(self.mixture.limits)
         return self._rounds[layer]
 
+    def material(self, state: MixtureState) -> tuple[list[str], list[str]]:
+        """What the next calls see of the round before, stripped, and who it lacks.
+
+        Put together once for all proposers of a layer.
+        """
+        known = len(state.proposals)  # grows with every round that has any
+        if known not in self._material:
+            proposals, missing = state.references()
+            texts = [as_reference(proposal.text) for proposal in proposals]
+            self._material[known] = (texts, [gone.proposer for gone in missing])
+        return self._material[known]
+
     def end_round(self, layer: int) -> None:
         """Everyone of that layer is in."""
         self.round(layer).end()
+
+    def end(self) -> None:
+        """The run is over, however it ended: forget its timers, and cancel what is still under way."""
+        if self.deadline is not None:
+            self.deadline.cancel()
+        for opened in self._rounds.values():
+            opened.end()
+        for task in self._working:
+            task.cancel()
+
+    @contextmanager
+    def work(self) -> Iterator[None]:
+        """The current task works for this run, and has no reason to outlive it."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("Only a task can work for a run.")
+        self._working.add(task)
+        try:
+            yield
+        finally:
+            self._working.discard(task)
 
     def elapsed(self) -> float:
         """Seconds since the run began."""
         return self.placing.clock() - self.started
 
-    async def in_time(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await work of this run, within what is left of its `timeout`.
-
-        Raises:
-            MixtureTimeoutError: Time is up; the work is cancelled.
-        """
-        timeout = self.mixture.timeout
-        left = None if timeout is None else max(0.0, timeout - self.elapsed())
-        try:
-            return await asyncio.wait_for(work, left)
-        except asyncio.TimeoutError as error:
-            raise MixtureTimeoutError(
-                f"The mixture had no answer after its timeout of {timeout:g} s. Raise `timeout`, or set "
-                "`quorum` or `layer_timeout` so that slow proposers are not waited for. "
-                "What was there is in `.partial`.",
-                partial=self.partial(),
-            ) from error
+    def timeout_error(self) -> MixtureTimeoutError:
+        """What is raised when the run's `timeout` has passed."""
+        return MixtureTimeoutError(
+            f"The mixture had no answer after its timeout of {self.mixture.timeout:g} s. Raise `timeout`, or "
+            "set `quorum` or `layer_timeout` so that slow proposers are not waited for. What was there is in "
+            "`.partial`.",
+            partial=self.partial(),
+        )
 
     def partial(self) -> MixtureResponse:
         """What there is so far: proposals of open rounds too, and the answer as far as it streamed."""
@@ -157,7 +189,9 @@ def conversation(query_str: str | None, messages: Sequence[ChatMessage] | None) 
     if query_str is not None:
         messages = [ChatMessage(role=MessageRole.USER, content=query_str)]
     if not messages or not any(_says_something(message) for message in messages):
-        raise ConfigurationError("The question is empty; pass at least one message with text or an attachment.")
+        raise ConfigurationError(
+            "The question is empty; pass at least one message with text or an attachment."
+        )
     return list(messages)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -55,9 +56,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Field:
-    """A field of the LLM, set on a copy."""
+    """A field of the LLM, set on a copy; or its other name, where `additional_kwargs` has that."""
 
     name: str
+    other_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,15 +83,21 @@ Form = Mapping[str, Way]
 
 FORMS: Mapping[str, Form] = {
     "OpenAI": {
-        "temperature": Field("temperature"), "max_tokens": Field("max_tokens"), "seed": Extra("seed"),
+        "temperature": Field("temperature"),
+        "max_tokens": Field("max_tokens", other_name="max_completion_tokens"),
+        "seed": Extra("seed"),
     },
     "OpenAIResponses": {"temperature": Field("temperature"), "max_tokens": Field("max_output_tokens")},
     "MistralAI": {
-        "temperature": Call("temperature"), "max_tokens": Call("max_tokens"), "seed": Call("random_seed"),
+        "temperature": Call("temperature"),
+        "max_tokens": Call("max_tokens"),
+        "seed": Call("random_seed"),
     },
     "Anthropic": {"temperature": Call("temperature"), "max_tokens": Call("max_tokens")},
     "Ollama": {
-        "temperature": Field("temperature"), "max_tokens": Extra("num_predict"), "seed": Extra("seed"),
+        "temperature": Field("temperature"),
+        "max_tokens": Extra("num_predict"),
+        "seed": Extra("seed"),
     },
     "GoogleGenAI": {
         "temperature": Nested("temperature", "generation_config"),
@@ -97,7 +105,8 @@ FORMS: Mapping[str, Form] = {
         "seed": Nested("seed", "generation_config"),
     },
     "HuggingFaceLLM": {
-        "temperature": Extra("temperature", "generate_kwargs"), "max_tokens": Field("max_new_tokens"),
+        "temperature": Extra("temperature", "generate_kwargs"),
+        "max_tokens": Field("max_new_tokens"),
     },
 }
 """Class name (searched along the class's ancestry) -> setting -> where it goes. No entry for a
@@ -129,19 +138,26 @@ def refuses_temperature(llm: LLM) -> bool:
 
         return model in O1_MODELS
     if "Anthropic" in lineage:
-        from llama_index.llms.anthropic import base as anthropic
-
-        return any(name in model for name in getattr(anthropic, "ANTHROPIC_NO_TEMP_MODELS", ()))
+        own = next(ancestor for ancestor in type(llm).__mro__ if ancestor.__name__ == "Anthropic")
+        module = sys.modules[own.__module__]
+        return any(name in model for name in getattr(module, "ANTHROPIC_NO_TEMP_MODELS", ()))
     return False
 
 
 def accepts_keywords(llm: LLM) -> bool:
     """Whether keyword arguments of a chat call reach a method that takes any."""
-    chat = type(llm).chat
     # CustomLLM.chat takes any keyword, but hands them on to the subclass's complete().
-    method = type(llm).complete if chat is CustomLLM.chat else chat
+    method = type(llm).complete if definer(llm, "chat") is CustomLLM else type(llm).chat
     parameters = inspect.signature(inspect.unwrap(method)).parameters.values()
     return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def definer(llm: LLM, method: str) -> type:
+    """The class that a method comes from.
+
+    Methods can't be compared for this: LlamaIndex wraps them, in a new object at each access.
+    """
+    return next(ancestor for ancestor in type(llm).__mro__ if method in vars(ancestor))
 
 
 def settle(llm: LLM, sampling: Sampling) -> tuple[LLM, dict[str, Any]]:
@@ -175,7 +191,15 @@ def _place(llm: LLM, way: Way, value: Any, updates: dict[str, Any], call: dict[s
         held = updates.get(way.field, getattr(llm, way.field, None) or {})
         updates[way.field] = {**held, way.name: value}
     else:
-        updates[way.name] = value
-        held = updates.get("additional_kwargs", getattr(llm, "additional_kwargs", None) or {})
-        if way.name in held:  # additional_kwargs win inside the class, so the old value has to go
-            updates["additional_kwargs"] = {k: v for k, v in held.items() if k != way.name}
+        _place_field(llm, way, value, updates)
+
+
+def _place_field(llm: LLM, way: Field, value: Any, updates: dict[str, Any]) -> None:
+    held = updates.get("additional_kwargs", getattr(llm, "additional_kwargs", None) or {})
+    if way.other_name in held:
+        updates[way.name] = None
+        updates["additional_kwargs"] = {**held, way.other_name: value}
+        return
+    updates[way.name] = value
+    if way.name in held:  # additional_kwargs win inside the class, so the old value has to go
+        updates["additional_kwargs"] = {k: v for k, v in held.items() if k != way.name}

@@ -44,7 +44,7 @@ class CallSlots:
             return
         try:
             await asyncio.wrap_future(turn)
-        except asyncio.CancelledError:
+        except BaseException:  # cancelled; or closed, when a loop ends without cancelling its tasks
             # The slot may have been handed over in the moment the caller was cancelled.
             if not turn.cancel():
                 self._release()

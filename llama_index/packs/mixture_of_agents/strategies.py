@@ -57,7 +57,10 @@ def _at(proposer: Proposer, temperature: float) -> Proposer:
 
 
 STRATEGIES: dict[str, Strategy] = {
-    "model": by_model, "role": by_role, "temperature": by_temperature, "self": by_self,
+    "model": by_model,
+    "role": by_role,
+    "temperature": by_temperature,
+    "self": by_self,
 }
 
 

@@ -48,6 +48,7 @@ class Synthesis:
 
     @property
     def turns(self) -> int:
+        """How many passes it takes."""
         return max(1, len(self.windows))
 
 
@@ -151,5 +152,3 @@ def _whole_reply(last: Reply | None, text: str, usage: Usage) -> Reply:
     if len(message.content or "") < len(text):
         message = ChatMessage(role=message.role, content=text, additional_kwargs=message.additional_kwargs)
     return Reply(message, usage)
-
-

@@ -10,6 +10,7 @@ Shipped, so that users can test their own mixtures. They know nothing of mixture
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import threading
 import time
@@ -18,8 +19,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llama_index.core.base.llms.types import (
-    ChatMessage, ChatResponse, ChatResponseAsyncGen, ChatResponseGen, CompletionResponse,
-    CompletionResponseAsyncGen, CompletionResponseGen, LLMMetadata, MessageRole,
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+    LLMMetadata,
+    MessageRole,
 )
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.function_calling import FunctionCallingLLM
@@ -123,10 +131,12 @@ class ScriptedLLM(FunctionCallingLLM):
 
     @classmethod
     def class_name(cls) -> str:
+        """Name the class for serialisation."""
         return "ScriptedLLM"
 
     @property
     def metadata(self) -> LLMMetadata:
+        """What it was told to say of itself."""
         return LLMMetadata(
             model_name=self.model,
             context_window=self.context_window,
@@ -147,14 +157,18 @@ class ScriptedLLM(FunctionCallingLLM):
 
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """The next answer of the script."""
         return self._chat("chat", messages, kwargs)
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """The next answer of the script."""
         return await self._achat("achat", messages, kwargs)
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        """The next answer of the script, word by word."""
+
         def pieces() -> ChatResponseGen:
             yield from in_pieces(self._chat("stream_chat", messages, kwargs))
 
@@ -162,6 +176,8 @@ class ScriptedLLM(FunctionCallingLLM):
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
+        """The next answer of the script, word by word."""
+
         async def pieces() -> ChatResponseAsyncGen:
             for piece in in_pieces(await self._achat("astream_chat", messages, kwargs)):
                 yield piece
@@ -170,14 +186,18 @@ class ScriptedLLM(FunctionCallingLLM):
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """The next answer of the script."""
         return _completion(self._chat("complete", _as_messages(prompt), kwargs))
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """The next answer of the script."""
         return _completion(await self._achat("acomplete", _as_messages(prompt), kwargs))
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
+        """The next answer of the script, word by word."""
+
         def pieces() -> CompletionResponseGen:
             whole = self._chat("stream_complete", _as_messages(prompt), kwargs)
             yield from map(_completion, in_pieces(whole))
@@ -188,6 +208,8 @@ class ScriptedLLM(FunctionCallingLLM):
     async def astream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseAsyncGen:
+        """The next answer of the script, word by word."""
+
         async def pieces() -> CompletionResponseAsyncGen:
             whole = await self._achat("astream_complete", _as_messages(prompt), kwargs)
             for piece in in_pieces(whole):
@@ -233,7 +255,9 @@ class ScriptedLLM(FunctionCallingLLM):
         tool_required: bool = False,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        asked = [ChatMessage(content=user_msg)] if isinstance(user_msg, str) else [user_msg] if user_msg else []
+        asked = (
+            [ChatMessage(content=user_msg)] if isinstance(user_msg, str) else [user_msg] if user_msg else []
+        )
         specs = [tool.metadata.to_openai_tool() for tool in tools]
         return {"messages": [*(chat_history or []), *asked], "tools": specs, **kwargs}
 
@@ -246,7 +270,9 @@ class ScriptedLLM(FunctionCallingLLM):
             raise ValueError(f"Expected at least one tool call, but got {len(blocks)} tool calls.")
         return [
             ToolSelection(
-                tool_id=block.tool_call_id or "", tool_name=block.tool_name, tool_kwargs=dict(block.tool_kwargs)
+                tool_id=block.tool_call_id or "",
+                tool_name=block.tool_name,
+                tool_kwargs=_arguments(block.tool_kwargs),
             )
             for block in blocks
         ]
@@ -276,6 +302,11 @@ def in_pieces(response: ChatResponse) -> list[ChatResponse]:
         message = ChatMessage(role=response.message.role, content=text)
         pieces.append(ChatResponse(message=message, delta=word))
     return [*pieces, response.model_copy(update={"delta": words[-1]})]
+
+
+def _arguments(given: dict[str, Any] | str) -> dict[str, Any]:
+    """A tool call's arguments; real models' classes record them as JSON text."""
+    return dict(json.loads(given) if isinstance(given, str) else given)
 
 
 def _as_messages(prompt: str) -> list[ChatMessage]:

@@ -30,6 +30,8 @@ async def in_thread(work: Callable[[], T]) -> T:
             return
         try:
             outcome.set_result(context.run(work))
+        except StopIteration as error:  # no future takes one: it would never be done
+            outcome.set_exception(RuntimeError(f"the call raised {error!r}"))
         except BaseException as error:
             outcome.set_exception(error)
 
@@ -68,22 +70,22 @@ async def iterate_in_thread(start: Callable[[], Iterator[T]]) -> AsyncGenerator[
         left.set()
 
 
+class _LoopsThread(threading.Thread):
+    """A thread that runs one of the loops here, and so must not wait for another."""
+
+
 class LoopThread:
     """One event loop in one daemon thread, for callers that cannot await."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="moa-loop")
+        self._thread = _LoopsThread(target=self._loop.run_forever, daemon=True, name="moa-loop")
         self._pid = os.getpid()
         self._thread.start()
 
     def is_lost(self) -> bool:
         """True in a forked child, where the thread no longer is."""
         return self._pid != os.getpid() or not self._thread.is_alive()
-
-    def is_caller(self) -> bool:
-        """True when the caller runs on this very loop and so must not wait for it."""
-        return threading.current_thread() is self._thread
 
     def start(self, work: Coroutine[Any, Any, T]) -> tuple[Future[T], threading.Event]:
         """Begin `work`; the event is set when it has ended, unwinding after a cancellation included."""
@@ -98,7 +100,8 @@ class LoopThread:
         return asyncio.run_coroutine_threadsafe(guarded(), self._loop), ended
 
     def stop(self) -> None:
-        """End the loop and its thread."""
+        """End the loop and its thread, and close what was opened on it."""
+        asyncio.run_coroutine_threadsafe(self._loop.shutdown_asyncgens(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -112,14 +115,15 @@ _shared_lock = threading.Lock()
 def _loop_for_caller() -> Iterator[LoopThread]:
     """The process's shared loop, kept between calls so that clients keep their connections.
 
-    A caller on that loop itself (a sync tool inside a run) gets one of its own for the while.
+    A caller on a loop of this kind (a sync tool inside a run) gets one of its own for the while: the
+    shared loop may be waiting for that very caller.
     """
     global _shared
     with _shared_lock:
         if _shared is None or _shared.is_lost():
             _shared = LoopThread()
         shared = _shared
-    if not shared.is_caller():
+    if not isinstance(threading.current_thread(), _LoopsThread):
         yield shared
         return
     own = LoopThread()
@@ -150,8 +154,10 @@ def iterate_blocking(items: AsyncGenerator[T, None]) -> Iterator[T]:
             async for item in items:
                 arrived.put(("item", item))
             arrived.put(("end", None))
-        except Exception as error:
+        except BaseException as error:  # a cancellation, too, or the caller would wait for ever
             arrived.put(("error", error))
+            if not isinstance(error, Exception):
+                raise
         finally:
             await items.aclose()
 

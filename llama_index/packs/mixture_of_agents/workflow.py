@@ -5,33 +5,41 @@ Steps carry; what they carry out is decided elsewhere (`mixture`, `rounds`, `pro
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
-from llama_index.core.base.llms.types import ChatMessage, MessageRole
+from llama_index.core.base.llms.types import ChatMessage
 from typing_extensions import Unpack
 from workflows import Context, Workflow, step
 from workflows.events import StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
 
+from llama_index.packs.mixture_of_agents.asking import ask_aggregator, ask_proposer
 from llama_index.packs.mixture_of_agents.checkpoint import Checkpoint
-from llama_index.packs.mixture_of_agents.errors import MixtureError
 from llama_index.packs.mixture_of_agents.events import (
-    AskEvent, DeltaEvent, ProgressEvent, ProposalEvent, ProposeEvent, SynthesizeEvent,
+    AskEvent,
+    DeadlineEvent,
+    ProposalEvent,
+    ProposeEvent,
+    SynthesizeEvent,
 )
-from llama_index.packs.mixture_of_agents.mixture import MixtureOptions, Seat, seat_mixture
-from llama_index.packs.mixture_of_agents.prompts import as_reference, proposer_messages
-from llama_index.packs.mixture_of_agents.proposers import Call, Outcome, Placing, place
-from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal, Usage
-from llama_index.packs.mixture_of_agents.retries import describe
+from llama_index.packs.mixture_of_agents.mixture import MixtureOptions, seat_mixture
+from llama_index.packs.mixture_of_agents.progress import Progress
+from llama_index.packs.mixture_of_agents.proposers import CallPolicy, Placing
+from llama_index.packs.mixture_of_agents.results import Missing, Proposal
 from llama_index.packs.mixture_of_agents.runs import (
-    LiveRun, MixtureState, begun_in, conversation, current_run,
+    LiveRun,
+    MixtureState,
+    begun_in,
+    conversation,
+    current_run,
 )
 from llama_index.packs.mixture_of_agents.slots import CallSlots
-from llama_index.packs.mixture_of_agents.synthesis import candidates, speak, synthesis_for
 
 
 class MixtureOfAgentsWorkflow(Workflow):
@@ -93,28 +101,38 @@ class MixtureOfAgentsWorkflow(Workflow):
         if not isinstance(start_event, AskEvent) and not resumes:
             asked = list(messages) if messages is not None else None
             start_event = AskEvent(query_str=query_str, messages=asked, checkpoint=checkpoint)
-        policies = self._policies(start_event)
-        run = LiveRun(
-            mixture=self.mixture,
-            placing=Placing(self._slots, policies, self.mixture.max_retries, time.monotonic),
-            run_id=kwargs.pop("run_id", None) or uuid.uuid4().hex,
-            started=time.monotonic(),
-            aggregator_options=aggregator_options or {},
-            streams=streams,
-        )
+        run = self._live_run(start_event, kwargs.pop("run_id", None) or uuid.uuid4().hex)
+        run.streams, run.aggregator_options = streams, aggregator_options or {}
         begin = super().run
-        return begun_in(run, lambda: begin(ctx=ctx, start_event=start_event, run_id=run.run_id, **kwargs))
+        handler = begun_in(run, lambda: begin(ctx=ctx, start_event=start_event, run_id=run.run_id, **kwargs))
+        self._arm_deadline(run, handler)
+        run.watch = asyncio.ensure_future(_end_with(run, handler))
+        return handler
 
-    def _policies(self, event: StartEvent | None) -> list[Any]:
-        if not isinstance(event, AskEvent):
-            return list(self.mixture.policies)
-        fingerprint = self.mixture.fingerprint(conversation(event.query_str, event.messages))
-        saved = [Checkpoint(event.checkpoint, fingerprint)] if event.checkpoint else []
-        return [*saved, *self.mixture.policies]
+    def _live_run(self, event: StartEvent | None, run_id: str) -> LiveRun:
+        policies: list[CallPolicy] = list(self.mixture.policies)
+        if isinstance(event, AskEvent):
+            messages = conversation(event.query_str, event.messages)
+            if event.checkpoint:
+                policies.insert(0, Checkpoint(event.checkpoint, self.mixture.fingerprint(messages)))
+        placing = Placing(self._slots, policies, self.mixture.max_retries, time.monotonic)
+        return LiveRun(mixture=self.mixture, placing=placing, run_id=run_id, started=time.monotonic())
+
+    def _arm_deadline(self, run: LiveRun, handler: WorkflowHandler) -> None:
+        if self.mixture.timeout is None:
+            return
+
+        def strike() -> None:
+            if not handler.is_done():
+                handler.ctx.send_event(DeadlineEvent())
+
+        run.deadline = asyncio.get_running_loop().call_later(self.mixture.timeout, strike)
 
     @step
-    async def begin(self, ctx: Context[MixtureState], ev: AskEvent) -> list[ProposeEvent] | SynthesizeEvent:
-        """Take the question in and open the first layer."""
+    async def begin(
+        self, ctx: Context[MixtureState], ev: AskEvent
+    ) -> list[ProposeEvent] | SynthesizeEvent | DeadlineEvent:
+        """Take the question in and open the first layer; the deadline's event comes from its timer."""
         messages = conversation(ev.query_str, ev.messages)
         await ctx.store.set_state(MixtureState(run_id=current_run().run_id, messages=messages))
         return self._open(ctx, layer=1)
@@ -139,74 +157,27 @@ class MixtureOfAgentsWorkflow(Workflow):
     async def synthesize(self, ctx: Context[MixtureState], ev: SynthesizeEvent) -> StopEvent:
         """Write the answer, and stop."""
         run, state = current_run(), await ctx.store.get_state()
-        return StopEvent(result=await run.in_time(self._answer(ctx, run, state)))
+        with run.work():
+            return StopEvent(result=await ask_aggregator(run, state, _progress(ctx, run)))
+
+    @step
+    async def expire(self, ctx: Context[MixtureState], ev: DeadlineEvent) -> StopEvent:
+        """The run's time is up: fail it, which cancels every call in flight."""
+        raise current_run().timeout_error()
+
+    async def _propose(self, ctx: Context[MixtureState], ev: ProposeEvent) -> ProposalEvent:
+        run, state = current_run(), await ctx.store.get_state()
+        with run.work():
+            record = await ask_proposer(run, state, ev.layer, ev.index, _progress(ctx, run))
+        if isinstance(record, Proposal):
+            return ProposalEvent(layer=ev.layer, index=ev.index, proposal=record)
+        return ProposalEvent(layer=ev.layer, index=ev.index, missing=record)
 
     def _open(self, ctx: Context[MixtureState], layer: int) -> list[ProposeEvent] | SynthesizeEvent:
         if layer > len(self.mixture.layers):
             return SynthesizeEvent(layer=layer)
-        ctx.write_event_to_stream(ProgressEvent(kind="round", layer=layer))
-        return [ProposeEvent(layer=layer, index=index) for index in range(len(self.mixture.layers[layer - 1]))]
-
-    async def _propose(self, ctx: Context[MixtureState], ev: ProposeEvent) -> ProposalEvent:
-        run, state = current_run(), await ctx.store.get_state()
-        seat = self.mixture.layers[ev.layer - 1][ev.index]
-        references, absent = state.references()
-        texts = [as_reference(proposal.text) for proposal in references]
-        messages = proposer_messages(state.messages, seat.proposer.role, texts, [gone.proposer for gone in absent])
-        call = Call(run.run_id, ev.layer, ev.index, seat.name, messages, seat.sampling)
-        _tell(ctx, "asked", call)
-        outcome = await run.in_time(self._within_round(ctx, run, seat, call))
-        return _proposal_event(ctx, run, call, outcome)
-
-    async def _within_round(
-        self, ctx: Context[MixtureState], run: LiveRun, seat: Seat, call: Call
-    ) -> Outcome:
-        async def ask() -> Any:
-            return await seat.endpoint.reply(call.messages, {})
-
-        def cut(reason: str) -> Outcome:
-            left = "" if seat.endpoint.stoppable else "; it has no async methods, so its thread is abandoned"
-            return Outcome(Missing(proposer=call.proposer, layer=call.layer, reason=reason + left))
-
-        this_round = run.round(call.layer)
-        placed = place(call, ask, run.placing, _retry_teller(ctx, call), seat.proposer.timeout)
-        outcome = await this_round.hold(placed, cut)
-        if isinstance(outcome.record, Proposal):
-            this_round.count_proposal()
-        return outcome
-
-    async def _answer(
-        self, ctx: Context[MixtureState], run: LiveRun, state: MixtureState
-    ) -> MixtureResponse:
-        references, absent = state.references()
-        failures: list[Missing] = []
-        for attempt, seat in enumerate(candidates(self.mixture, references)):
-            task = synthesis_for(seat, state.messages, references, absent)
-            outcome = await self._synthesis_by(ctx, run, seat, attempt, task)
-            if isinstance(outcome.record, Proposal):
-                return _response(run, state, failures, outcome.record, outcome.message)
-            failures.append(outcome.record)
-        if not references:
-            raise nothing_survived([*state.missing, *failures], run.errors)
-        first = references[0]
-        _write_delta(ctx, run, first.text)
-        return _response(run, state, failures, first.model_copy(update={"usage": Usage(prompt_tokens=0, completion_tokens=0)}), None)
-
-    async def _synthesis_by(
-        self, ctx: Context[MixtureState], run: LiveRun, seat: Seat, attempt: int, task: Any
-    ) -> Outcome:
-        call = Call(run.run_id, self.mixture.num_layers, attempt, seat.name, task.prompt(0, ""), seat.sampling)
-        _tell(ctx, "synthesis", call)
-        run.streamed = ""
-        on_delta = functools.partial(_write_delta, ctx, run) if run.streams else None
-        options = run.aggregator_options if attempt == 0 else {}
-
-        async def write() -> Any:
-            return await speak(seat, task, options, on_delta)
-
-        outcome = await place(call, write, run.placing, _retry_teller(ctx, call), seat.proposer.timeout)
-        _note(ctx, run, call, outcome)
-        return outcome
+        _progress(ctx, current_run()).round(layer)
+        return [ProposeEvent(layer=layer, index=i) for i in range(len(self.mixture.layers[layer - 1]))]
 
 
 def in_proposer_order(events: Sequence[ProposalEvent]) -> list[Proposal | Missing]:
@@ -215,14 +186,26 @@ def in_proposer_order(events: Sequence[ProposalEvent]) -> list[Proposal | Missin
     return [outcome for event in ordered if (outcome := event.proposal or event.missing) is not None]
 
 
-def nothing_survived(missing: Sequence[Missing], errors: Sequence[BaseException]) -> MixtureError:
-    """The error of a run in which nobody answered, naming every cause."""
-    lines = "\n".join(f"- {gone}" for gone in missing)
-    return MixtureError(f"No model of the mixture answered:\n{lines}", causes=errors)
+async def _end_with(run: LiveRun, handler: WorkflowHandler) -> None:
+    """End the live side when the run does.
+
+    Cancelling who awaits the handler takes the runtime's loop down too, but not always its tasks.
+    """
+    try:
+        with suppress(Exception):  # whoever awaits the handler is told
+            await handler.stop_event_result()
+    finally:
+        run.end()
+
+
+def _progress(ctx: Context[MixtureState], run: LiveRun) -> Progress:
+    return Progress(ctx.write_event_to_stream if run.streams else None)
 
 
 @functools.lru_cache(maxsize=256)
 def _of_width(cls: type[MixtureOfAgentsWorkflow], width: int) -> type[MixtureOfAgentsWorkflow]:
+    """The class, its `propose` step run so many times at once (the runtime's default is 4)."""
+
     async def propose(
         self: MixtureOfAgentsWorkflow, ctx: Context[MixtureState], ev: ProposeEvent
     ) -> ProposalEvent:
@@ -234,57 +217,3 @@ def _of_width(cls: type[MixtureOfAgentsWorkflow], width: int) -> type[MixtureOfA
     sized = type(cls.__name__, (cls,), body)
     sized.__qualname__ = cls.__qualname__
     return sized
-
-
-def _proposal_event(
-    ctx: Context[MixtureState], run: LiveRun, call: Call, outcome: Outcome
-) -> ProposalEvent:
-    _note(ctx, run, call, outcome)
-    record = outcome.record
-    if isinstance(record, Proposal):
-        return ProposalEvent(layer=call.layer, index=call.index, proposal=record)
-    return ProposalEvent(layer=call.layer, index=call.index, missing=record)
-
-
-def _note(ctx: Context[MixtureState], run: LiveRun, call: Call, outcome: Outcome) -> None:
-    """Keep the outcome for a partial result and for the causes of an error, and tell the stream."""
-    run.outcomes[(call.layer, call.index)] = outcome.record
-    if outcome.error is not None:
-        run.errors.append(outcome.error)
-    if isinstance(outcome.record, Missing):
-        _tell(ctx, "missing", call, reason=str(outcome.record.reason))
-    else:
-        _tell(ctx, "answered", call, seconds=outcome.record.latency_seconds, usage=outcome.record.usage)
-
-
-def _tell(ctx: Context[MixtureState], kind: Any, call: Call, **details: Any) -> None:
-    ctx.write_event_to_stream(ProgressEvent(kind=kind, layer=call.layer, proposer=call.proposer, **details))
-
-
-def _retry_teller(ctx: Context[MixtureState], call: Call) -> Callable[[BaseException, float], None]:
-    return lambda error, wait: _tell(ctx, "retry", call, seconds=wait, reason=describe(error))
-
-
-def _write_delta(ctx: Context[MixtureState], run: LiveRun, delta: str) -> None:
-    run.streamed += delta
-    if run.streams:
-        ctx.write_event_to_stream(DeltaEvent(delta=delta))
-
-
-def _response(
-    run: LiveRun,
-    state: MixtureState,
-    failures: Sequence[Missing],
-    answer: Proposal,
-    message: ChatMessage | None,
-) -> MixtureResponse:
-    return MixtureResponse(
-        text=answer.text,
-        proposals=state.proposals,
-        missing=[*state.missing, *failures],
-        usage=Usage.total([*(proposal.usage for proposal in state.proposals), answer.usage]),
-        latency_seconds=run.elapsed(),
-        run_id=run.run_id,
-        synthesizer=answer.proposer,
-        message=message or ChatMessage(role=MessageRole.ASSISTANT, content=answer.text),
-    )

@@ -1,0 +1,82 @@
+"""What a run says while it goes on, as events on its stream.
+
+It says nothing, at no cost, when nobody listens. It does not know who does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from workflows.events import Event
+
+from llama_index.packs.mixture_of_agents.events import DeltaEvent, ProgressEvent
+from llama_index.packs.mixture_of_agents.proposers import Call
+from llama_index.packs.mixture_of_agents.results import Missing, Proposal
+from llama_index.packs.mixture_of_agents.retries import describe
+
+
+class Progress:
+    """A run's voice.
+
+    Args:
+        write: Writes an event to the stream; None when nobody listens.
+    """
+
+    def __init__(self, write: Callable[[Event], None] | None) -> None:
+        self._write = write
+
+    def round(self, layer: int) -> None:
+        """A round of proposers opens."""
+        if self._write is not None:
+            self._write(ProgressEvent(kind="round", layer=layer))
+
+    def asks(self, call: Call, kind: Literal["asked", "synthesis"] = "asked") -> None:
+        """A call goes out."""
+        if self._write is not None:
+            self._write(ProgressEvent(kind=kind, layer=call.layer, proposer=call.proposer))
+
+    def answers(self, layer: int, proposer: str) -> None:
+        """The answer begins, over again where another had begun: the words are this proposer's."""
+        if self._write is not None:
+            self._write(ProgressEvent(kind="synthesis", layer=layer, proposer=proposer))
+
+    def outcome(self, call: Call, record: Proposal | Missing) -> None:
+        """What became of a call."""
+        if self._write is None:
+            return
+        if isinstance(record, Missing):
+            event = ProgressEvent(
+                kind="missing", layer=call.layer, proposer=call.proposer, reason=record.reason
+            )
+        else:
+            event = ProgressEvent(
+                kind="answered",
+                layer=call.layer,
+                proposer=call.proposer,
+                seconds=record.latency_seconds,
+                usage=record.usage,
+            )
+        self._write(event)
+
+    def retries(self, call: Call) -> Callable[[BaseException, float], None]:
+        """A listener for the call's retries: told the error and the wait in seconds."""
+
+        def tell(error: BaseException, wait: float) -> None:
+            if self._write is not None:
+                self._write(
+                    ProgressEvent(
+                        kind="retry",
+                        layer=call.layer,
+                        proposer=call.proposer,
+                        seconds=wait,
+                        reason=describe(error),
+                    )
+                )
+
+        return tell
+
+    def delta(self, text: str) -> None:
+        """A piece of the answer."""
+        if self._write is not None:
+            self._write(DeltaEvent(delta=text))

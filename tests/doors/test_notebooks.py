@@ -1,0 +1,96 @@
+"""The quickstart notebook, run by a real kernel: as it is, and in a loop patched by nest_asyncio."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[2]
+QUICKSTART = ROOT / "examples" / "quickstart.ipynb"
+ANSWER = "Air scatters the short, blue waves of sunlight most"
+EXPECTED = {
+    "models": [],
+    "run": [ANSWER],
+    "table": ["physicist", "Rayleigh", "answer"],
+    "timing": ["s of thinking in", "tokens written"],
+    "reads": ["draft 1\nAir molecules", "draft 2\nSunlight", "draft 3\nViolet", "Why is the sky blue?"],
+    "arun": ["5 answers in"],
+    "astream": [
+        "[layer 1] asked physicist",
+        "[layer 2] answered sceptic",
+        "[layer 3] synthesis editor",
+        ANSWER,
+    ],
+    "query-engine": [ANSWER],
+    "degraded": ["degraded: True", "missing: broken, layer 1: ConnectionRefusedError: nobody listens"],
+    "nothing-survived": ["No model of the mixture answered:\n- broken, layer 1"],
+    "refused": ["quorum is 3", "at most 2"],
+}
+
+
+@pytest.fixture
+def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A kernel of this very interpreter that finds this very package."""
+    folder = tmp_path / "kernels" / "quickstart"
+    folder.mkdir(parents=True)
+    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec = {
+        "argv": command,
+        "display_name": "quickstart",
+        "language": "python",
+        "env": {"PYTHONPATH": str(ROOT)},
+    }
+    (folder / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
+    monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    return folder.name
+
+
+def load() -> Any:
+    return nbformat.read(QUICKSTART, as_version=4)
+
+
+def shown(cell: Any) -> str:
+    """All a cell printed or displayed, an HTML table in place of its plain text."""
+    texts = []
+    for output in cell.outputs:
+        assert output.output_type != "error", output
+        assert output.get("name") != "stderr", output.text
+        data = output.get("data", {})
+        texts.append(output.get("text") or data.get("text/html") or data.get("text/plain", ""))
+    return "".join(texts)
+
+
+def test_it_is_stored_valid_and_without_outputs() -> None:
+    notebook = load()
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.id for cell in code] == list(EXPECTED)
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+
+
+@pytest.mark.parametrize("patched", [False, True], ids=["as it is", "with nest_asyncio"])
+def test_a_real_kernel_runs_it_offline_from_top_to_bottom(kernel: str, patched: bool, tmp_path: Path) -> None:
+    notebook = load()
+    if patched:
+        patch = "import nest_asyncio\nnest_asyncio.apply()"
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(patch, id="patch"))
+    client = NotebookClient(
+        notebook, timeout=40, kernel_name=kernel, resources={"metadata": {"path": str(tmp_path)}}
+    )
+
+    client.execute()
+
+    cells = {cell.id: cell for cell in notebook.cells if cell.cell_type == "code"}
+    for name, parts in EXPECTED.items():
+        text = shown(cells[name])
+        assert [part for part in parts if part not in text] == [], text
+    assert shown(cells["table"]).startswith("<table>")

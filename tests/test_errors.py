@@ -1,0 +1,67 @@
+"""Errors: one tree, each also the builtin a caller would expect, each telling what lies underneath."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from llama_index.packs.mixture_of_agents import MixtureResponse, errors
+from llama_index.packs.mixture_of_agents.errors import (
+    BrokenStreamError,
+    CheckpointError,
+    ConfigurationError,
+    ContextOverflowError,
+    EngineClosedError,
+    MissingExtraError,
+    MixtureError,
+    MixtureTimeoutError,
+    RequestCancelledError,
+    SparseMoEError,
+)
+
+TREE: dict[type[MixtureError], tuple[type[BaseException], ...]] = {
+    ConfigurationError: (MixtureError, ValueError),
+    MissingExtraError: (ConfigurationError, ImportError),
+    CheckpointError: (ConfigurationError,),
+    MixtureTimeoutError: (MixtureError, TimeoutError),
+    BrokenStreamError: (MixtureError,),
+    SparseMoEError: (MixtureError,),
+    ContextOverflowError: (SparseMoEError, ValueError),
+    EngineClosedError: (SparseMoEError,),
+    RequestCancelledError: (SparseMoEError,),
+}
+
+
+@pytest.mark.parametrize(("error", "parents"), TREE.items(), ids=lambda value: getattr(value, "__name__", ""))
+def test_each_error_is_caught_by_the_names_the_tree_gives(
+    error: type[MixtureError], parents: tuple[type[BaseException], ...]
+) -> None:
+    assert all(issubclass(error, parent) for parent in parents)
+
+
+def test_the_tree_in_the_docstring_names_every_error_there_is() -> None:
+    members = inspect.getmembers(errors, inspect.isclass)
+    defined = {name for name, member in members if issubclass(member, Exception)}
+    assert defined == {error.__name__ for error in TREE} | {"MixtureError"}
+    assert all(name in (errors.__doc__ or "") for name in defined)
+
+
+def test_a_mixture_error_holds_its_causes() -> None:
+    causes = [KeyError("a"), OSError("b")]
+    assert MixtureError("both failed", causes=causes).causes == tuple(causes)
+    assert MixtureError("none").causes == ()
+
+
+def test_a_timeout_holds_what_was_there() -> None:
+    partial = MixtureResponse(text="so far")
+    error = MixtureTimeoutError("too slow", partial=partial)
+    assert error.partial is partial
+    assert str(error) == "too slow"
+
+
+def test_a_missing_extra_names_the_command_that_installs_it() -> None:
+    error = MissingExtraError("The local model", "sparse-moe")
+    assert "pip install 'llama-index-packs-mixture-of-agents[sparse-moe]'" in str(error)
+    assert str(error).startswith("The local model needs")
+    assert error.extra == "sparse-moe"

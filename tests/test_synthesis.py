@@ -1,0 +1,225 @@
+"""The synthesis: who may write it, in how many passes, and that every proposal is seen by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    CompletionResponse,
+    CompletionResponseGen,
+    LLMMetadata,
+)
+from llama_index.core.llms import CustomLLM
+from llama_index.core.utils import get_tokenizer
+
+from llama_index.packs.mixture_of_agents import Missing, MixtureOfAgentsPack, Proposal, Proposer
+from llama_index.packs.mixture_of_agents.errors import BrokenStreamError
+from llama_index.packs.mixture_of_agents.mixture import Mixture, Seat, seat_mixture
+from llama_index.packs.mixture_of_agents.sampling import Sampling
+from llama_index.packs.mixture_of_agents.synthesis import Synthesis, candidates, speak, synthesis_for
+from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
+
+QUESTION = [ChatMessage(content="Why is the sky blue?")]
+
+
+class Agent:
+    name = "agent"
+
+    def run(self, **_: object) -> None: ...
+
+
+class SyncOnly(CustomLLM):
+    """A class with nothing but the sync methods CustomLLM asks for."""
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        return LLMMetadata(model_name="sync")
+
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        return CompletionResponse(text="one two")
+
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
+        yield CompletionResponse(text="one ", delta="one ")
+        yield CompletionResponse(text="one two", delta="two")
+
+
+class Streams(ScriptedLLM):
+    """Streams the pieces it is given, and nothing of its script."""
+
+    pieces: list[ChatResponse | str]
+
+    def __init__(self, pieces: list[ChatResponse | str]) -> None:
+        super().__init__("unused", pieces=pieces)
+
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
+        async def stream() -> ChatResponseAsyncGen:
+            for piece in self.pieces:
+                if isinstance(piece, str):
+                    raise ConnectionError(piece)
+                yield piece
+
+        return stream()
+
+
+class CannotStream(ScriptedLLM):
+    def __init__(self, script: str) -> None:
+        super().__init__(script)
+
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
+        raise NotImplementedError
+
+
+def seat(model: Any, **settings: Any) -> Seat:
+    return Seat.of(Proposer(model, **settings), Sampling())
+
+
+def proposals(texts: Sequence[str], layer: int = 1) -> list[Proposal]:
+    return [Proposal(proposer=f"p{n}", layer=layer, text=text) for n, text in enumerate(texts)]
+
+
+def piece(text: str, delta: str | None) -> ChatResponse:
+    return ChatResponse(message=ChatMessage(role="assistant", content=text), delta=delta)
+
+
+def task(*references: str) -> Synthesis:
+    return synthesis_for(seat(ScriptedLLM("x")), QUESTION, proposals(references), [])
+
+
+async def heard(model: Any, given_task: Synthesis | None = None) -> tuple[str, list[str]]:
+    deltas: list[str] = []
+    reply = await speak(seat(model), given_task or task("draft"), {}, deltas.append)
+    return reply.text, deltas
+
+
+@given(texts=st.lists(st.text(alphabet="ab ", min_size=1, max_size=30), max_size=8))
+def test_references_that_fit_are_read_in_one_pass(texts: list[str]) -> None:
+    synthesis = task(*texts)
+    assert synthesis.turns == 1
+    (system, *_) = synthesis.prompt(0, "")
+    assert not texts or all(text.strip() in (system.content or "") for text in texts)
+
+
+@settings(max_examples=40, deadline=None)
+@given(lengths=st.lists(st.integers(1, 300), min_size=1, max_size=8), window=st.integers(50, 3000))
+def test_every_reference_is_in_exactly_one_pass_in_order(lengths: list[int], window: int) -> None:
+    texts = [f"<{n}> " + "word " * length for n, length in enumerate(lengths)]
+    synthesis = synthesis_for(seat(ScriptedLLM("x", context_window=window)), QUESTION, proposals(texts), [])
+    so_far = "SO FAR" + max(texts, key=len)[6:]
+    passes = [
+        "\n".join(m.content or "" for m in synthesis.prompt(turn, so_far)) for turn in range(synthesis.turns)
+    ]
+    found = [[n for n in range(len(texts)) if f"<{n}> " in read] for read in passes]
+    assert [n for read in found for n in read] == list(range(len(texts)))
+    assert ["SO FAR" in read for read in passes] == [False] + [True] * (len(passes) - 1)
+    # One reference may be too long for any window; several are only put together where they fit.
+    tokenize = get_tokenizer()
+    assert all(
+        len(tokenize(read)) <= window for read, inside in zip(passes, found, strict=True) if len(inside) > 1
+    )
+
+
+def test_the_answers_own_length_is_kept_free_in_the_window() -> None:
+    texts = ["word " * 400] * 4
+    whole = synthesis_for(seat(ScriptedLLM("x", context_window=2600)), QUESTION, proposals(texts), [])
+    brief = seat(ScriptedLLM("x", context_window=2600), max_tokens=1500)
+    assert whole.turns == 1
+    assert synthesis_for(brief, QUESTION, proposals(texts), []).turns > 1
+
+
+@pytest.mark.parametrize(
+    "model", [ScriptedLLM("x", context_window=0), ScriptedLLM("x", context_window=-1), Agent()]
+)
+def test_an_unknown_window_is_not_guessed(model: Any) -> None:
+    assert synthesis_for(seat(model), QUESTION, proposals(["word " * 5000] * 3), []).turns == 1
+
+
+def mixture(*layers: list[Any], aggregator: Any = None) -> Mixture:
+    return seat_mixture(list(layers), aggregator or ScriptedLLM("x", model="g"), num_layers=len(layers) + 1)
+
+
+def named(*names: str) -> list[ScriptedLLM]:
+    return [ScriptedLLM("x", model=name) for name in names]
+
+
+def test_the_aggregator_comes_first_then_the_models_of_the_last_round_that_answered() -> None:
+    seated = mixture(named("a", "b"), [*named("c", "d"), Agent(), *named("e")])
+    answered = [Proposal(proposer=name, layer=2, text="x") for name in ("c", "agent", "e")]
+    assert [seat.name for seat in candidates(seated, answered)] == ["g", "c", "e"]
+    answered = [Proposal(proposer="b", layer=1, text="x")]
+    assert [seat.name for seat in candidates(seated, answered)] == ["g", "b"]
+    assert [seat.name for seat in candidates(seated, [])] == ["g"]
+
+
+async def test_each_piece_is_passed_on_as_it_comes() -> None:
+    assert await heard(ScriptedLLM("one two three")) == ("one two three", ["one ", "two ", "three"])
+
+
+async def test_a_class_with_sync_methods_only_streams_too() -> None:
+    assert await heard(SyncOnly()) == ("one two", ["one ", "two"])
+
+
+async def test_a_class_that_cannot_stream_answers_in_one_piece() -> None:
+    assert await heard(CannotStream("one two")) == ("one two", ["one two"])
+
+
+async def test_pieces_with_only_deltas_or_only_texts_give_the_same_answer() -> None:
+    only_deltas = Streams([piece("", "one "), piece("", "two")])
+    only_texts = Streams([piece("one ", None), piece("one two", None)])
+    assert await heard(only_deltas) == await heard(only_texts) == ("one two", ["one ", "two"])
+
+
+async def test_a_stream_that_breaks_is_told_apart_by_whether_anything_was_passed_on() -> None:
+    with pytest.raises(BrokenStreamError, match="part-way: dead"):
+        await heard(Streams([piece("one", "one"), "dead"]))
+    with pytest.raises(ConnectionError, match="dead"):
+        await heard(Streams(["dead"]))
+
+
+async def test_with_nobody_listening_the_answer_is_asked_for_in_one_piece() -> None:
+    model = ScriptedLLM("one two")
+    reply = await speak(seat(model), task("draft"), {}, None)
+    assert (reply.text, model.calls[0].method) == ("one two", "achat")
+
+
+async def test_only_the_last_pass_is_streamed_and_offered_tools_and_usage_counts_all() -> None:
+    model = ScriptedLLM(["<think>x</think>first pass", "second pass", "the answer"], context_window=1000)
+    texts = ["alpha " * 350, "beta " * 350, "gamma " * 350]
+    work = synthesis_for(
+        seat(model), QUESTION, proposals(texts), [Missing(proposer="z", layer=1, reason="down")]
+    )
+    deltas: list[str] = []
+    reply = await speak(seat(model), work, {"tools": ["t"]}, deltas.append)
+
+    assert [call.method for call in model.calls] == ["achat", "achat", "astream_chat"]
+    assert [call.options for call in model.calls] == [{}, {}, {"tools": ["t"]}]
+    assert "".join(deltas) == reply.text == "the answer"
+    assert "first pass" in model.calls[1].text
+    assert "<think>" not in model.calls[1].text
+    assert "second pass" in model.calls[2].text
+    assert all("No draft came from: z." in call.text for call in model.calls)
+    assert reply.usage.completion_tokens == 3 * 2  # two words each
+    assert reply.usage.prompt_tokens == sum(len(call.text.split()) for call in model.calls)
+
+
+async def test_overflowing_references_are_all_seen_in_order_whatever_the_door() -> None:
+    texts = [f"[{n}] " + "word " * 300 for n in range(5)]
+    for streams in (False, True):
+        aggregator = ScriptedLLM(lambda _: "so far", context_window=1200, model="g")
+        models = [ScriptedLLM(text, model=f"p{n}") for n, text in enumerate(texts)]
+        pack = MixtureOfAgentsPack(aggregator, models, 2)
+        if streams:
+            items: list[Any] = [item async for item in pack.astream("Why?")]
+            response = items[-1]
+        else:
+            response = await pack.arun("Why?")
+        assert (response.text, response.degraded) == ("so far", False)
+        assert len(aggregator.calls) > 1
+        seen = [n for call in aggregator.calls for n in range(5) if f"[{n}] " in call.text]
+        assert seen == [0, 1, 2, 3, 4]
