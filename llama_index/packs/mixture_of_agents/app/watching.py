@@ -1,0 +1,80 @@
+"""One run under a view's eyes: events go to the view, the response comes back.
+
+It knows the pack's stream and the view, and neither models nor commands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+from llama_index.packs.mixture_of_agents.app.board import summary
+from llama_index.packs.mixture_of_agents.app.view import View
+from llama_index.packs.mixture_of_agents.base import MixtureOfAgentsPack
+from llama_index.packs.mixture_of_agents.errors import MixtureError
+from llama_index.packs.mixture_of_agents.events import DeltaEvent, ProgressEvent
+from llama_index.packs.mixture_of_agents.llm import stream_of
+from llama_index.packs.mixture_of_agents.proposers import Call
+from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal
+
+
+class Listener:
+    """A `CallPolicy` that lets every call go out and remembers what came back.
+
+    Attributes:
+        calls: How many calls went out.
+        texts: The newest answer of each proposer in each layer.
+    """
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.texts: dict[tuple[int, str], str] = {}
+
+    async def before(self, call: Call) -> Proposal | Missing | None:
+        """Let it go out."""
+        self.calls += 1
+        return None
+
+    async def after(self, call: Call, outcome: Proposal | Missing) -> None:
+        """Remember what was said."""
+        if isinstance(outcome, Proposal):
+            self.texts[(call.layer, call.proposer)] = outcome.text
+
+
+def watch(
+    pack: MixtureOfAgentsPack, question: str, view: View, listener: Listener, checkpoint: str | None = None
+) -> tuple[MixtureResponse, str]:
+    """Ask a pack and show the run; Ctrl-C cancels every call in flight.
+
+    Args:
+        pack: The mixture; the listener is among its policies.
+        question: What to ask.
+        view: Who watches. It is closed at the end, but not finished: the answer comes first.
+        listener: What the pack's calls are told to.
+        checkpoint: A file to save the run to, and to resume it from.
+
+    Returns:
+        The response, and a line on what it took.
+    """
+    view.begin(pack.workflow.mixture.num_layers - 1)
+    response = asyncio.run(_watched(pack, question, view, listener, checkpoint))
+    return response, summary(response, listener.calls)
+
+
+async def _watched(
+    pack: MixtureOfAgentsPack, question: str, view: View, listener: Listener, checkpoint: str | None
+) -> MixtureResponse:
+    run = pack.workflow.run(query_str=question, checkpoint=checkpoint)
+    async with aclosing(stream_of(run)) as items:
+        async for item in items:
+            if isinstance(item, MixtureResponse):
+                return item
+            _pass_on(item, view, listener)
+    raise MixtureError("The run ended without an answer.")
+
+
+def _pass_on(item: ProgressEvent | DeltaEvent, view: View, listener: Listener) -> None:
+    if isinstance(item, DeltaEvent):
+        view.delta(item.delta)
+    else:
+        view.show(item, listener.texts.get((item.layer, item.proposer), ""))
