@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 
 import pytest
 
@@ -65,3 +66,19 @@ def test_a_missing_extra_names_the_command_that_installs_it() -> None:
     assert "pip install 'llama-index-packs-mixture-of-agents[sparse-moe]'" in str(error)
     assert str(error).startswith("The local model needs")
     assert error.extra == "sparse-moe"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MissingExtraError("moa", "cli"),
+        MixtureTimeoutError("late", partial=MixtureResponse(text="so far")),
+        MixtureError("many", causes=[ValueError("one")]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_cross_a_process_boundary(error: MixtureError) -> None:
+    twin = pickle.loads(pickle.dumps(error))
+    assert type(twin) is type(error)
+    assert str(twin) == str(error)
+    assert getattr(twin, "partial", None) == getattr(error, "partial", None)

@@ -56,6 +56,7 @@ def system(text: str) -> ChatMessage:
         ("<think>Rayleigh?</think>Blue.", "Blue."),
         ("<THINKING>Rayleigh?\n\n</THINKING>\n\nBlue.", "Blue."),
         ("<think>a</think>Sky <think>b</think>blue.", "Sky blue."),
+        ("Rayleigh, surely.</think>Blue.", "Blue."),
         ("<think>cut off before the end", ""),
         ("<think>a</think>\nassistant: Blue.", "Blue."),
         ("The assistant: a helper.", "The assistant: a helper."),

@@ -223,3 +223,14 @@ async def test_overflowing_references_are_all_seen_in_order_whatever_the_door() 
         assert len(aggregator.calls) > 1
         seen = [n for call in aggregator.calls for n in range(5) if f"[{n}] " in call.text]
         assert seen == [0, 1, 2, 3, 4]
+
+
+async def test_the_aggregators_role_opens_its_system_message_and_no_stand_ins_does() -> None:
+    editor, critic = ScriptedLLM("answer", model="editor"), ScriptedLLM("draft", model="critic")
+    seated = [Proposer(critic, role="You are a critic.")]
+    await MixtureOfAgentsPack(Proposer(editor, role="You are an editor."), seated).arun("why?")
+    assert (editor.calls[-1].messages[0].content or "").startswith("You are an editor.")
+    down = ScriptedLLM(lambda messages: ValueError("down"), model="down")
+    response = await MixtureOfAgentsPack(Proposer(down, role="You are an editor."), seated).arun("why?")
+    assert response.synthesizer == "critic"
+    assert "You are a" not in critic.calls[-1].text

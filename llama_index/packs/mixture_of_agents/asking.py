@@ -79,7 +79,9 @@ async def ask_aggregator(run: LiveRun, state: MixtureState, progress: Progress) 
     proposals, missing = state.references()
     failures: list[Missing] = []
     for attempt, seat in enumerate(candidates(run.mixture, proposals)):
-        task = synthesis_for(seat, state.messages, proposals, missing)
+        # A stand-in writes for everyone: the role it proposed in is not the answer's.
+        role = seat.proposer.role if seat is run.mixture.aggregator else None
+        task = synthesis_for(seat, state.messages, proposals, missing, role)
         outcome = await _synthesis_by(run, seat, attempt, task, progress)
         if isinstance(outcome.record, Proposal):
             return _response(run, state, failures, outcome.record, outcome.message)

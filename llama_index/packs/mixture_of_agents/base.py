@@ -114,18 +114,19 @@ class MixtureOfAgentsPack(BaseLlamaPack):
             policies=policies,
         )
 
-    def run(self, query_str: Question) -> MixtureResponse:
+    def run(self, query_str: Question, checkpoint: str | Path | None = None) -> MixtureResponse:
         """Ask, and wait for the answer: in a script, inside a running loop, or in a notebook.
 
         Args:
             query_str: The question, or a conversation as a list of ChatMessage.
+            checkpoint: As for `arun`.
 
         Raises:
             ConfigurationError: The question is empty.
             MixtureTimeoutError: `timeout` passed; `.partial` holds what was there.
             MixtureError: No model answered; it names every cause.
         """
-        return run_blocking(self.arun(query_str))
+        return run_blocking(self.arun(query_str, checkpoint))
 
     async def arun(self, query_str: Question, checkpoint: str | Path | None = None) -> MixtureResponse:
         """Ask, and await the answer; cancelling the awaiting task cancels every call in flight.
@@ -139,15 +140,20 @@ class MixtureOfAgentsPack(BaseLlamaPack):
             CheckpointError: The file is unreadable, or belongs to another question or mixture.
             MixtureError: As for `run`.
         """
-        path = None if checkpoint is None else str(checkpoint)
-        return await answer_of(self.workflow.run(**_asked(query_str), checkpoint=path, streams=False))
+        return await answer_of(self.workflow.run(**_asked(query_str, checkpoint), streams=False))
 
-    async def astream(self, query_str: Question) -> AsyncGenerator[StreamItem, None]:
+    async def astream(
+        self, query_str: Question, checkpoint: str | Path | None = None
+    ) -> AsyncGenerator[StreamItem, None]:
         """Ask, and watch: ProgressEvents and DeltaEvents as they happen, at last the MixtureResponse.
 
         Leaving the loop cancels the run.
+
+        Args:
+            query_str: As for `run`.
+            checkpoint: As for `arun`.
         """
-        items = stream_of(self.workflow.run(**_asked(query_str)))
+        items = stream_of(self.workflow.run(**_asked(query_str, checkpoint)))
         try:
             async for item in items:
                 yield item
@@ -170,10 +176,11 @@ class MixtureOfAgentsPack(BaseLlamaPack):
         }
 
 
-def _asked(question: object) -> dict[str, Any]:
+def _asked(question: object, checkpoint: str | Path | None) -> dict[str, Any]:
+    path = None if checkpoint is None else str(checkpoint)
     if isinstance(question, str):
-        return {"query_str": question}
+        return {"query_str": question, "checkpoint": path}
     if isinstance(question, Sequence) and all(isinstance(message, ChatMessage) for message in question):
-        return {"messages": list(question)}
+        return {"messages": list(question), "checkpoint": path}
     found = reprlib.repr(question)
     raise ConfigurationError(f"A question is a text or a list of ChatMessage; found {found}.")

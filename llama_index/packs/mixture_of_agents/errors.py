@@ -18,7 +18,8 @@ raises them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llama_index.packs.mixture_of_agents.results import MixtureResponse
@@ -49,7 +50,11 @@ class MissingExtraError(ConfigurationError, ImportError):
             f"{feature} needs the '{extra}' extra, which is not installed. "
             f"Run: pip install 'llama-index-packs-mixture-of-agents[{extra}]'"
         )
+        self.feature = feature
         self.extra = extra
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.feature, self.extra)
 
 
 class CheckpointError(ConfigurationError):
@@ -67,6 +72,9 @@ class MixtureTimeoutError(MixtureError, TimeoutError):
     def __init__(self, message: str, *, partial: MixtureResponse) -> None:
         super().__init__(message)
         self.partial = partial
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), partial=self.partial), (str(self),)
 
 
 class BrokenStreamError(MixtureError):

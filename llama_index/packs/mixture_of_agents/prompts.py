@@ -32,12 +32,15 @@ MATERIAL = (
 ABSENT = "No draft came from: {names}. The drafts may lack what they would have added."
 
 _THINK = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
+_THINK_WITHOUT_BEGIN = re.compile(r"\A.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+"""Where the chat template opens the block, the answer begins inside it (DeepSeek-R1)."""
 _ROLE = re.compile(r"\A\s*(?:assistant|ai|bot)\s*:\s*", re.IGNORECASE)
 
 
 def as_reference(text: str) -> str:
     """What the next round sees of a proposal: no thinking blocks, no role prefix, no outer space."""
-    return _ROLE.sub("", _THINK.sub("", text)).strip()
+    said = _THINK_WITHOUT_BEGIN.sub("", _THINK.sub("", text))
+    return _ROLE.sub("", said).strip()
 
 
 def fence_marker(texts: Iterable[str]) -> str:
@@ -87,12 +90,21 @@ def proposer_messages(
 
 
 def aggregator_messages(
-    messages: Sequence[ChatMessage], references: Sequence[str], absent: Sequence[str] = ()
+    messages: Sequence[ChatMessage],
+    references: Sequence[str],
+    absent: Sequence[str] = (),
+    role: str | None = None,
 ) -> list[ChatMessage]:
-    """What the aggregator reads: the drafts and the conversation; with no drafts, just the latter."""
-    if not references:
-        return list(messages)
-    return with_system_text(messages, [AGGREGATE, references_block(references, absent)])
+    """What the aggregator reads: its role, the drafts, the conversation; with no drafts, no word of them.
+
+    Args:
+        messages: As for `proposer_messages`.
+        references: Stripped proposals of the last round that has any.
+        absent: Who was asked in that round and gave nothing.
+        role: Who the aggregator is; None for nobody in particular.
+    """
+    guidance = [AGGREGATE, references_block(references, absent)] if references else []
+    return with_system_text(messages, [*([role] if role else []), *guidance])
 
 
 def with_system_text(messages: Sequence[ChatMessage], parts: Sequence[str]) -> list[ChatMessage]:

@@ -221,10 +221,24 @@ async def _speak_in_time(
         reply = await asyncio.wait_for(
             with_retries(attempt, max_retries=placing.max_retries, on_retry=on_retry), timeout
         )
+    except asyncio.CancelledError as error:
+        if _is_being_cancelled():
+            raise
+        reason = "its call was cancelled from within"
+        return Outcome(Missing(proposer=call.proposer, layer=call.layer, reason=reason), error=error)
     except Exception as error:
         took = placing.clock() - started
         return Outcome(_missing(call, error, timeout, took), error=error)
     return _outcome(call, reply, placing.clock() - started)
+
+
+def _is_being_cancelled() -> bool:
+    """Whether someone cancels this task, as opposed to a model that raises CancelledError itself.
+
+    Python 3.10 cannot tell; there every cancellation counts as meant.
+    """
+    cancelling = getattr(asyncio.current_task(), "cancelling", None)
+    return cancelling is None or cancelling() > 0
 
 
 def _missing(call: Call, error: Exception, timeout: float | None, took: float) -> Missing:

@@ -8,7 +8,7 @@ overflow a candidate's context window are aggregated over a sliding window (Self
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
@@ -34,17 +34,20 @@ class Synthesis:
         references: Stripped proposals, in proposer order.
         absent: Who gave none.
         windows: Indices of references per pass; one pass unless they overflow the window.
+        role: Who writes; None for nobody in particular.
     """
 
     messages: Sequence[ChatMessage]
     references: Sequence[str]
     absent: Sequence[str]
     windows: Sequence[Sequence[int]]
+    role: str | None = None
 
     def prompt(self, turn: int, so_far: str) -> list[ChatMessage]:
         """What is read in that pass: its references, behind the synthesis so far."""
         texts = [self.references[index] for index in self.windows[turn]] if self.windows else []
-        return aggregator_messages(self.messages, [*([so_far] if turn else []), *texts], self.absent)
+        drafts = [*([so_far] if turn else []), *texts]
+        return aggregator_messages(self.messages, drafts, self.absent, self.role)
 
     @property
     def turns(self) -> int:
@@ -53,16 +56,21 @@ class Synthesis:
 
 
 def synthesis_for(
-    seat: Seat, messages: Sequence[ChatMessage], proposals: Sequence[Proposal], missing: Sequence[Missing]
+    seat: Seat,
+    messages: Sequence[ChatMessage],
+    proposals: Sequence[Proposal],
+    missing: Sequence[Missing],
+    role: str | None = None,
 ) -> Synthesis:
     """Lay out what a candidate reads, so that each pass fits its context window."""
     references = [as_reference(proposal.text) for proposal in proposals]
     absent = [gone.proposer for gone in missing]
-    whole = Synthesis(messages, references, absent, [range(len(references))] if references else [])
+    windows = [range(len(references))] if references else []
+    whole = Synthesis(messages, references, absent, windows, role)
     room = _room(seat)
     if room is None or _byte_length(whole.prompt(0, "")) <= room:
         return whole  # a token is at least one byte, so this fits without counting any
-    return Synthesis(messages, references, absent, _windows(whole, room, get_tokenizer()))
+    return replace(whole, windows=_windows(whole, room, get_tokenizer()))
 
 
 def _room(seat: Seat) -> int | None:
@@ -78,7 +86,7 @@ def _windows(whole: Synthesis, room: int, tokenize: Callable[[str], Sequence[Any
     def tokens(text: str) -> int:
         return int(len(tokenize(text)) * ESTIMATE_MARGIN) + 1
 
-    frame = aggregator_messages(whole.messages, [""], whole.absent)
+    frame = aggregator_messages(whole.messages, [""], whole.absent, whole.role)
     sizes = [tokens(text) + tokens("=== draft 00\n=== end of draft 00\n\n") for text in whole.references]
     budget = room - sum(tokens(message.content or "") for message in frame)
     return sliding_windows(sizes, budget, carried=max(sizes, default=0))

@@ -14,7 +14,8 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,37 +72,39 @@ class _Reel:
 
     script: Script
     calls: list[RecordedCall] = field(default_factory=list)
+    answered: int = 0
     in_flight: int = 0
     peak: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def take(self, model: str, call: RecordedCall) -> Answer:
+    @contextmanager
+    def received(self, call: RecordedCall) -> Iterator[None]:
+        """A call comes in, and is under way within the block."""
         with self.lock:
-            number = len(self.calls)
             self.calls.append(call)
-            if isinstance(self.script, str):
-                return self.script
-            if not callable(self.script):
-                return self._numbered(self.script, number, model)
-        return self.script(call.messages)
-
-    @staticmethod
-    def _numbered(answers: Sequence[Answer], number: int, model: str) -> Answer:
-        if number >= len(answers):
-            raise ScriptExhaustedError(
-                f"{model} was called {number + 1} times, but its script has {len(answers)} answers. "
-                "Add answers, or pass a function."
-            )
-        return answers[number]
-
-    def enter(self) -> None:
-        with self.lock:
             self.in_flight += 1
             self.peak = max(self.peak, self.in_flight)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.in_flight -= 1
 
-    def leave(self) -> None:
+    def answer(self, model: str, messages: Sequence[ChatMessage]) -> Answer:
+        """The next answer; a call that is cancelled before this takes none."""
         with self.lock:
-            self.in_flight -= 1
+            number = self.answered
+            self.answered += 1
+        if isinstance(self.script, str):
+            return self.script
+        if callable(self.script):
+            return self.script(messages)
+        if number >= len(self.script):
+            raise ScriptExhaustedError(
+                f"{model} was called {number + 1} times, but its script has {len(self.script)} answers. "
+                "Add answers, or pass a function."
+            )
+        return self.script[number]
 
 
 class ScriptedLLM(FunctionCallingLLM):
@@ -147,8 +150,18 @@ class ScriptedLLM(FunctionCallingLLM):
 
     @property
     def calls(self) -> list[RecordedCall]:
-        """Every call so far, in order."""
+        """Every call so far, in the order they came in; those cancelled later too."""
         return self._reel.calls
+
+    @property
+    def answered(self) -> int:
+        """How many calls came to their answer or error."""
+        return self._reel.answered
+
+    @property
+    def in_flight(self) -> int:
+        """How many calls are under way now."""
+        return self._reel.in_flight
 
     @property
     def peak_in_flight(self) -> int:
@@ -218,27 +231,21 @@ class ScriptedLLM(FunctionCallingLLM):
         return pieces()
 
     def _chat(self, method: str, messages: Sequence[ChatMessage], options: dict[str, Any]) -> ChatResponse:
-        self._reel.enter()
-        try:
+        with self._reel.received(RecordedCall(method, list(messages), dict(options))):
             if self.latency:
                 time.sleep(self.latency)
-            return self._answer(method, messages, options)
-        finally:
-            self._reel.leave()
+            return self._answer(messages)
 
     async def _achat(
         self, method: str, messages: Sequence[ChatMessage], options: dict[str, Any]
     ) -> ChatResponse:
-        self._reel.enter()
-        try:
+        with self._reel.received(RecordedCall(method, list(messages), dict(options))):
             if self.latency:
                 await asyncio.sleep(self.latency)
-            return self._answer(method, messages, options)
-        finally:
-            self._reel.leave()
+            return self._answer(messages)
 
-    def _answer(self, method: str, messages: Sequence[ChatMessage], options: dict[str, Any]) -> ChatResponse:
-        answer = self._reel.take(self.model, RecordedCall(method, list(messages), dict(options)))
+    def _answer(self, messages: Sequence[ChatMessage]) -> ChatResponse:
+        answer = self._reel.answer(self.model, messages)
         if isinstance(answer, BaseException):
             raise answer
         if isinstance(answer, str):

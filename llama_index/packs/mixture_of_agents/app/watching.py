@@ -13,7 +13,6 @@ from llama_index.packs.mixture_of_agents.app.view import View
 from llama_index.packs.mixture_of_agents.base import MixtureOfAgentsPack
 from llama_index.packs.mixture_of_agents.errors import MixtureError
 from llama_index.packs.mixture_of_agents.events import DeltaEvent, ProgressEvent
-from llama_index.packs.mixture_of_agents.llm import stream_of
 from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal
 
@@ -64,8 +63,7 @@ def watch(
 async def _watched(
     pack: MixtureOfAgentsPack, question: str, view: View, listener: Listener, checkpoint: str | None
 ) -> MixtureResponse:
-    run = pack.workflow.run(query_str=question, checkpoint=checkpoint)
-    async with aclosing(stream_of(run)) as items:
+    async with aclosing(pack.astream(question, checkpoint)) as items:
         async for item in items:
             if isinstance(item, MixtureResponse):
                 return item
