@@ -17,7 +17,9 @@ from llama_index.packs.mixture_of_agents.slots import CallSlots
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["ask", "end", "fail", "cancel", "cancel a holder", "end and cancel the next"]),
+        st.sampled_from(
+            ["ask", "ask", "ask", "end", "fail", "cancel", "cancel a holder", "end and cancel the next"]
+        ),
         st.integers(0, 5),
     ),
     max_size=40,
@@ -119,6 +121,17 @@ async def assert_all_are_free(slots: CallSlots, limit: int) -> None:
     assert [caller.holds for caller in callers] == [True] * limit + [False]
     for caller in callers:
         caller.ends.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_first_come_first_served() -> None:
+    slots = CallSlots(1)
+    callers = [Caller(slots) for _ in range(5)]
+    tasks = [asyncio.ensure_future(caller.call()) for caller in callers]
+    for served in range(5):
+        await settle()
+        assert [caller.holds for caller in callers] == [number == served for number in range(5)]
+        callers[served].ends.set()
     await asyncio.gather(*tasks)
 
 

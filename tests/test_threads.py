@@ -164,7 +164,7 @@ async def answer():
     await asyncio.sleep(0)
     return 42
 """
-    command = [sys.executable, "-W", "error", "-c", load + script]
+    command = [sys.executable, "-c", load + script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -186,6 +186,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 # nest_asyncio changes asyncio itself, for every test that comes after.
 def test_inside_a_running_loop_with_nest_asyncio() -> None:
     run_alone("""
+import nest_asyncio
 
 async def cell():
     return threads.run_blocking(answer())

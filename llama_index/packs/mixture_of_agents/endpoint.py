@@ -1,8 +1,8 @@
 """One model or agent behind one way of calling it: messages in, a reply or its deltas out.
 
 Hides what LLM classes do differently: where settings go, whether async methods are real or sync
-underneath, retries of their own, where token counts stand. It does not know layers, prompts or why it
-is called.
+underneath, retries and connections of their own, where token counts stand. It does not know layers,
+prompts or why it is called.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import itertools
 import weakref
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, TextBlock
 from llama_index.core.llms import CustomLLM
@@ -95,8 +95,9 @@ class LLMEndpoint:
             await responses.aclose()
 
     async def _view(self) -> LLM:
-        """The LLM to call on this event loop, with connections of the loop's own where the class keeps
-        any, because a connection pool cannot serve two loops.
+        """The LLM to call on this event loop.
+
+        Where the class keeps connections it has the loop's own: a connection pool cannot serve two loops.
         """
         loop = asyncio.get_running_loop()
         if loop not in self._views:
@@ -153,20 +154,20 @@ def without_own_retries(llm: LLM) -> LLM:
 def on_own_connections(llm: LLM) -> LLM:
     """A copy with an async HTTP client that no other event loop uses, where the class holds one.
 
-    Clients not made yet are made by the copy when it is called. A client that the caller configured
-    and passed in is shared all the same, since nobody else can make another like it.
+    A client that the caller configured and passed in is shared all the same, since nobody else can
+    make another like it. Classes without connections are called as they are, not as a copy.
     """
-    client: Any = getattr(llm, "_client", None)
-    aclient: Any = getattr(llm, "_aclient", None)
-    view = llm.model_copy()
-    if hasattr(client, "sdk_configuration"):  # MistralAI
-        view._client = _mistral_twin(client)  # type: ignore[attr-defined]
-    elif type(getattr(aclient, "_client", None)).__name__ == "AsyncHttpxClientWrapper":
+    view: Any = llm.model_copy()
+    if hasattr(getattr(llm, "_client", None), "sdk_configuration"):  # MistralAI
+        view._client = _mistral_twin(view._client)
+    elif type(getattr(getattr(llm, "_aclient", None), "_client", None)).__name__ == "AsyncHttpxClientWrapper":
         # OpenAI and Anthropic call the clients so that they made themselves.
-        made = aclient._client
+        made = view._aclient._client
         fresh = type(made)(base_url=made.base_url, timeout=made.timeout)
-        view._aclient = aclient.with_options(http_client=fresh)  # type: ignore[attr-defined]
-    return view
+        view._aclient = view._aclient.with_options(http_client=fresh)
+    elif not hasattr(llm, "_async_client"):  # Ollama's copy makes its own when it is called
+        return llm
+    return cast(LLM, view)
 
 
 def _mistral_twin(client: Any) -> Any:
