@@ -117,7 +117,8 @@ def plain_gather(llm: SimulatedLLM) -> Ask:
     async def ask() -> ChatResponse:
         for _ in range(ROUNDS):
             await asyncio.gather(*(llm.achat(messages) for _ in range(PROPOSERS)))
-        return await llm.achat(messages)
+        answer: ChatResponse = await llm.achat(messages)
+        return answer
 
     return ask
 

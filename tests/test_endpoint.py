@@ -502,3 +502,22 @@ def test_a_model_with_async_methods_is_asked_through_them_once() -> None:
     llm = ScriptedLLM("x")
     MixtureOfAgentsPack(llm, [llm], num_layers=2).run("Why?")
     assert [call.method for call in llm.calls] == ["achat", "achat"]
+
+
+class WithoutAsync(ScriptedLLM):
+    """A class whose async method only says that it has none, as some integrations' do."""
+
+    def __init__(self) -> None:
+        super().__init__("from a thread")
+
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        raise NotImplementedError("no async here")
+
+
+async def test_a_class_that_refuses_async_calls_runs_in_a_thread() -> None:
+    llm = WithoutAsync()
+    endpoint = LLMEndpoint(llm, Sampling())
+    reply = await endpoint.reply([ChatMessage(content="q")], {})
+    assert reply.text == "from a thread"
+    assert [call.method for call in llm.calls] == ["chat"]
+    assert not endpoint.stoppable

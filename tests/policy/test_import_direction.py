@@ -28,7 +28,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"strategies", "gate", "checkpoint"}),
     frozenset({"proposers", "events"}),
     frozenset({"endpoint", "retries"}),
-    frozenset({"sampling", "slots", "threads", "rounds", "prompts", "errors"}),
+    frozenset({"sampling", "connections", "slots", "threads", "rounds", "prompts", "errors"}),
     frozenset({"results"}),
 )
 

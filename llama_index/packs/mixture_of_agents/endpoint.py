@@ -8,17 +8,16 @@ prompts or why it is called.
 from __future__ import annotations
 
 import asyncio
-import copy
 import itertools
-import weakref
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, TextBlock
 from llama_index.core.llms import CustomLLM
 from llama_index.core.llms.llm import LLM
 
+from llama_index.packs.mixture_of_agents.connections import LoopViews
 from llama_index.packs.mixture_of_agents.results import Usage
 from llama_index.packs.mixture_of_agents.sampling import Sampling, definer, settle
 from llama_index.packs.mixture_of_agents.threads import in_thread, iterate_in_thread
@@ -61,26 +60,28 @@ class LLMEndpoint:
 
     def __init__(self, llm: LLM, sampling: Sampling) -> None:
         self._settled, self._options = settle(llm, sampling)
-        self._views: dict[asyncio.AbstractEventLoop, _View] = {}
-        # Who lets go of a mixture closes its connections.
-        weakref.finalize(self, self._views.clear).atexit = False
+        self._views = LoopViews(self._settled)
         self.stoppable = is_async(llm, "achat")
         self._streams = is_async(llm, "astream_chat")
 
     async def reply(self, messages: Sequence[ChatMessage], options: dict[str, Any]) -> Reply:
         """One call, one reply; a class with sync methods only runs in a worker thread."""
-        llm, arguments = await self._view(), {**self._options, **options}
+        llm, arguments = await self._views.here(), {**self._options, **options}
         if self.stoppable:
-            response = await llm.achat(list(messages), **arguments)
-        else:
-            response = await in_thread(lambda: llm.chat(list(messages), **arguments))
-        return _reply(response)
+            try:
+                return _reply(await llm.achat(list(messages), **arguments))
+            except NotImplementedError:
+                self.stoppable = False
+        return _reply(await in_thread(lambda: llm.chat(list(messages), **arguments)))
 
     async def stream(
         self, messages: Sequence[ChatMessage], options: dict[str, Any]
     ) -> AsyncGenerator[Reply, None]:
         """The reply as it grows; leaving the iterator closes the model's stream."""
-        llm, arguments = await self._view(), {**self._options, **options, **_stream_options(self._settled)}
+        llm, arguments = (
+            await self._views.here(),
+            {**self._options, **options, **_stream_options(self._settled)},
+        )
         if self._streams:
             responses = await llm.astream_chat(list(messages), **arguments)
         else:
@@ -94,102 +95,10 @@ class LLMEndpoint:
         finally:
             await responses.aclose()
 
-    async def _view(self) -> LLM:
-        """The LLM to call on this event loop.
-
-        Where the class keeps connections it has the loop's own: a connection pool cannot serve two loops.
-        """
-        loop = asyncio.get_running_loop()
-        if loop not in self._views:
-            for ended in [known for known in list(self._views) if known.is_closed()]:
-                self._views.pop(ended, None)
-            llm = on_own_connections(without_own_retries(self._settled))
-            view = self._views[loop] = _View(llm, _open_until_loop_ends(llm, self._settled))
-            await anext(view.connections)
-        return self._views[loop].llm
-
-
-@dataclass(frozen=True)
-class _View:
-    """An LLM as one event loop calls it, and what closes its connections when the loop ends."""
-
-    llm: LLM
-    connections: AsyncGenerator[None, None]
-
-
-async def _open_until_loop_ends(view: LLM, original: LLM) -> AsyncGenerator[None, None]:
-    # An event loop has one moment to tell that it ends: it closes the async generators it has seen.
-    try:
-        yield
-    finally:
-        shared = (_http_client(original), getattr(original, "_async_http_client", None))
-        client = _http_client(view)
-        if client is not None and client not in shared:
-            await client.aclose()
-
 
 def is_async(llm: LLM, method: str) -> bool:
     """False where a class only inherits CustomLLM's async method, which blocks the loop."""
     return definer(llm, method) is not CustomLLM
-
-
-def without_own_retries(llm: LLM) -> LLM:
-    """A copy whose client does not retry, so that the mixture alone counts attempts.
-
-    OpenAI and Anthropic retry in the client, OpenAI and GoogleGenAI in a decorator; all read
-    `max_retries`. MistralAI takes the number and never retries.
-    """
-    names = {ancestor.__name__ for ancestor in type(llm).__mro__}
-    retrying = names & {"OpenAI", "OpenAIResponses", "Anthropic", "GoogleGenAI"}
-    if not retrying or "max_retries" not in type(llm).model_fields:
-        return llm
-    view = llm.model_copy(update={"max_retries": 0})
-    for attribute in ("_client", "_aclient"):
-        client: Any = getattr(view, attribute, None)
-        if hasattr(client, "with_options"):
-            setattr(view, attribute, client.with_options(max_retries=0))
-    return view
-
-
-def on_own_connections(llm: LLM) -> LLM:
-    """A copy with an async HTTP client that no other event loop uses, where the class holds one.
-
-    A client that the caller configured and passed in is shared all the same, since nobody else can
-    make another like it. Classes without connections are called as they are, not as a copy.
-    """
-    view: Any = llm.model_copy()
-    if hasattr(getattr(llm, "_client", None), "sdk_configuration"):  # MistralAI
-        view._client = _mistral_twin(view._client)
-    elif type(getattr(getattr(llm, "_aclient", None), "_client", None)).__name__ == "AsyncHttpxClientWrapper":
-        # OpenAI and Anthropic call the clients so that they made themselves.
-        made = view._aclient._client
-        fresh = type(made)(base_url=made.base_url, timeout=made.timeout)
-        view._aclient = view._aclient.with_options(http_client=fresh)
-    elif not hasattr(llm, "_async_client"):  # Ollama's copy makes its own when it is called
-        return llm
-    return cast(LLM, view)
-
-
-def _mistral_twin(client: Any) -> Any:
-    configuration = copy.copy(client.sdk_configuration)
-    if configuration.async_client_supplied:
-        return client
-    configuration.async_client = type(configuration.async_client)(follow_redirects=True)
-    twin = copy.copy(client)
-    for name in [name for name, part in vars(client).items() if hasattr(part, "sdk_configuration")]:
-        delattr(twin, name)  # made again on use, with the twin's configuration
-    twin.sdk_configuration = configuration
-    return twin
-
-
-def _http_client(llm: LLM) -> Any:
-    """The async HTTP client underneath, None where there is none or none yet."""
-    for name in ("_aclient", "_async_client"):  # OpenAI and Anthropic; Ollama
-        client = getattr(llm, name, None)
-        if client is not None:
-            return getattr(client, "_client", None)
-    configuration = getattr(getattr(llm, "_client", None), "sdk_configuration", None)
-    return getattr(configuration, "async_client", None)
 
 
 def _stream_options(llm: LLM) -> dict[str, Any]:
