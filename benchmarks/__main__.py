@@ -33,7 +33,8 @@ def table(figures: list[dict[str, Any]]) -> str:
 def _cell(figure: dict[str, Any]) -> str:
     if figure["ratio"] is None:
         return f"{1000 * figure['seconds']:.2f} ms"
-    return f"{figure['seconds']:.2f} s ({figure['ratio']:.2f} x)"
+    collected = f", gc {figure['gc_seconds']:.2f} s" if figure["gc_seconds"] >= 0.05 else ""
+    return f"{figure['seconds']:.2f} s ({figure['ratio']:.2f} x{collected})"
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ import asyncio
 import gc
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from benchmarks.contenders import CALLS, CONTENDERS, CRITICAL_PATH, Ask, SimulatedLLM
@@ -27,57 +26,80 @@ class Figure:
         scenario: What was measured.
         seconds: Median wall time.
         ratio: Over the critical path of the calls; None for instant models.
+        gc_seconds: Median time of the garbage collector within.
     """
 
     contender: str
     scenario: str
     seconds: float
     ratio: float | None
+    gc_seconds: float
 
 
-async def _wall(ask: Ask, at_once: int) -> float:
+class _Collections:
+    """The seconds Python's garbage collector takes while this is open."""
+
+    def __enter__(self) -> _Collections:
+        self.seconds = self._began = 0.0
+        gc.callbacks.append(self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        gc.callbacks.remove(self._note)
+
+    def _note(self, phase: str, _: dict[str, int]) -> None:
+        now = time.perf_counter()
+        if phase == "start":
+            self._began = now
+        else:
+            self.seconds += now - self._began
+
+
+Timing = tuple[float, float]
+"""Seconds of wall time, and of garbage collection within."""
+
+
+async def _wall(ask: Ask, at_once: int, times: int = 1) -> Timing:
     gc.collect()  # a contender does not pay for its predecessor's garbage
-    started = time.perf_counter()
-    await asyncio.gather(*(ask() for _ in range(at_once)))
-    return time.perf_counter() - started
+    with _Collections() as collections:
+        started = time.perf_counter()
+        for _ in range(times):
+            await asyncio.gather(*(ask() for _ in range(at_once)))
+        wall = time.perf_counter() - started
+    return wall / times, collections.seconds / times
 
 
-async def _medians(
-    asks: dict[str, Ask], repetitions: int, measure: Callable[[Ask], asyncio.Future[float]]
-) -> dict[str, float]:
-    walls: dict[str, list[float]] = {name: [] for name in asks}
+async def _medians(call_seconds: float, repetitions: int, at_once: int, times: int) -> dict[str, Timing]:
+    asks = {name: build(SimulatedLLM(seconds=call_seconds)) for name, build in CONTENDERS.items()}
+    for ask in asks.values():
+        await ask()  # imports, caches and validation are not what is measured
+    timings: dict[str, list[Timing]] = {name: [] for name in asks}
     for _ in range(repetitions):
         for name, ask in asks.items():
-            walls[name].append(await measure(ask))
-    return {name: statistics.median(listed) for name, listed in walls.items()}
+            timings[name].append(await _wall(ask, at_once, times))
+    return {
+        name: (
+            statistics.median(wall for wall, _ in listed),
+            statistics.median(collected for _, collected in listed),
+        )
+        for name, listed in timings.items()
+    }
 
 
 async def _with_latency(at_once: int, repetitions: int) -> list[Figure]:
-    asks = {name: build(SimulatedLLM(seconds=CALL_SECONDS)) for name, build in CONTENDERS.items()}
-    for ask in asks.values():
-        await ask()  # imports, caches and validation are not what is measured
-    walls = await _medians(asks, repetitions, lambda ask: asyncio.ensure_future(_wall(ask, at_once)))
     ideal = CALL_SECONDS * CRITICAL_PATH
-    scenario = (
-        f"{at_once} at once, {CALL_SECONDS} s a call" if at_once > 1 else f"alone, {CALL_SECONDS} s a call"
-    )
-    return [Figure(name, scenario, wall, wall / ideal) for name, wall in walls.items()]
+    scenario = f"{at_once} at once" if at_once > 1 else "alone"
+    medians = await _medians(CALL_SECONDS, repetitions, at_once, times=1)
+    return [
+        Figure(name, f"{scenario}, {CALL_SECONDS} s a call", wall, wall / ideal, collected)
+        for name, (wall, collected) in medians.items()
+    ]
 
 
 async def _instant(runs: int, repetitions: int) -> list[Figure]:
-    asks = {name: build(SimulatedLLM()) for name, build in CONTENDERS.items()}
-
-    async def one_run(ask: Ask) -> float:
-        started = time.perf_counter()
-        for _ in range(runs):
-            await ask()
-        return (time.perf_counter() - started) / runs
-
-    for ask in asks.values():
-        await ask()
-    walls = await _medians(asks, repetitions, lambda ask: asyncio.ensure_future(one_run(ask)))
+    medians = await _medians(0.0, repetitions, at_once=1, times=runs)
     scenario = f"fixed cost, {CALLS} instant calls"
-    return [Figure(name, scenario, wall, None) for name, wall in walls.items()]
+    return [Figure(name, scenario, wall, None, collected) for name, (wall, collected) in medians.items()]
 
 
 async def measure() -> list[dict[str, object]]:

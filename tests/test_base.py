@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -129,3 +131,25 @@ def test_the_callers_models_are_never_changed() -> None:
     before = [model.model_dump() for model in (llm, proposer)]
     MixtureOfAgentsPack(llm, [proposer], max_tokens=5, temperature=0.1, strategy="self").run("Why?")
     assert [model.model_dump() for model in (llm, proposer)] == before
+
+
+@pytest.mark.parametrize("checkpoint", ["", " ", 5, b"run.json", ["run.json"]], ids=repr)
+async def test_what_is_no_path_is_no_checkpoint(checkpoint: Any) -> None:
+    llm, proposer = models()
+    pack = MixtureOfAgentsPack(llm, [proposer])
+    with pytest.raises(ConfigurationError, match="checkpoint must be the path of a file"):
+        pack.run("Why?", checkpoint=checkpoint)
+    with pytest.raises(ConfigurationError, match="checkpoint must be the path of a file"):
+        pack.workflow.run(query_str="Why?", checkpoint=checkpoint)
+    assert not llm.calls + proposer.calls
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+async def test_a_checkpoint_is_a_text_or_a_path_at_every_door(
+    tmp_path: Path, kind: Callable[[Path], Any]
+) -> None:
+    llm, proposer = models()
+    pack = MixtureOfAgentsPack(llm, [proposer])
+    pack.run("Why?", checkpoint=kind(tmp_path / "run.json"))
+    await pack.workflow.run(query_str="Why?", checkpoint=kind(tmp_path / "run.json"))
+    assert (len(llm.calls), len(proposer.calls)) == (1, 2)

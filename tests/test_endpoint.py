@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from datetime import datetime, timezone
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent, ReActAgent
@@ -21,6 +21,7 @@ from llama_index.core.base.llms.types import (
     ChatResponseAsyncGen,
     CompletionResponse,
     CompletionResponseGen,
+    ImageBlock,
     LLMMetadata,
     MessageRole,
     TextBlock,
@@ -275,6 +276,74 @@ async def test_leaving_early_closes_the_models_stream_at_once() -> None:
     assert stream.ag_frame is None
 
 
+class WithoutClose(Pieces):
+    """Streams through an iterator of its own, which has nothing to close."""
+
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> Any:
+        class Words:
+            left: ClassVar = ["light", "blue "]
+
+            def __aiter__(self) -> Any:
+                return self
+
+            async def __anext__(self) -> ChatResponse:
+                if not self.left:
+                    raise StopAsyncIteration
+                word = self.left.pop()
+                return _piece(word, delta=word)
+
+        return Words()
+
+
+async def test_an_iterator_that_cannot_be_closed_streams_too() -> None:
+    replies = [reply async for reply in LLMEndpoint(WithoutClose(), Sampling()).stream(HELLO, {})]
+    assert [reply.delta for reply in replies] == ["blue ", "light"]
+
+
+async def test_a_stream_that_is_none_is_named() -> None:
+    class Nothing(Pieces):
+        async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> Any: ...
+
+    with pytest.raises(MixtureError, match="astream_chat of Nothing returned None"):
+        await anext(LLMEndpoint(Nothing(), Sampling()).stream(HELLO, {}))
+
+
+LONE = "lone \ud800"
+
+
+async def test_half_a_surrogate_pair_becomes_a_character_that_can_be_sent_on() -> None:
+    image = ImageBlock(url="http://localhost/a.png")
+    said = ChatMessage(role=MessageRole.ASSISTANT, blocks=[TextBlock(text=LONE), image])
+    reply = await LLMEndpoint(ScriptedLLM([said]), Sampling()).reply(HELLO, {})
+    assert reply.text == "lone \ufffd"
+    assert reply.message.blocks[1] == image
+    assert said.blocks[0] == TextBlock(text=LONE)
+    whole = await LLMEndpoint(ScriptedLLM(["\ud83d\ude00 caf\u00e9"]), Sampling()).reply(HELLO, {})
+    assert whole.text == "\U0001f600 caf\u00e9"
+    (piece,) = [r async for r in LLMEndpoint(Pieces(_piece(LONE, delta=LONE)), Sampling()).stream(HELLO, {})]
+    assert piece.delta == piece.text == "lone \ufffd"
+
+
+def test_half_a_surrogate_pair_costs_no_run() -> None:
+    pack = MixtureOfAgentsPack(ScriptedLLM("fine"), [ScriptedLLM(LONE), ScriptedLLM("b")])
+    assert pack.run("Why \ud800?").text == "fine"
+    assert pack.as_llm().complete("Why?").text == "fine"
+
+
+async def test_settings_among_a_calls_options_travel_in_the_classs_form() -> None:
+    class NoKeywords(SyncLLM):
+        temperature: float = 0.5
+
+        def complete(self, prompt: str, formatted: bool = False) -> CompletionResponse:  # type: ignore[override]
+            return CompletionResponse(text=f"at {self.temperature}")
+
+    llm = NoKeywords()
+    endpoint = LLMEndpoint(llm, Sampling(temperature=0.2))
+    texts = [(await endpoint.reply(HELLO, options)).text for options in ({}, {"temperature": 0.9}, {})]
+    assert texts == ["at 0.2", "at 0.9", "at 0.2"]
+    assert llm.temperature == 0.5
+
+
 async def test_counts_at_both_ends_of_a_stream_are_put_together() -> None:
     # Anthropic's streams say at the beginning what was read, at the end what was written.
     response = await streamed(
@@ -487,6 +556,34 @@ async def test_an_agents_output_may_be_any_object() -> None:
     assert reply.message.role == MessageRole.ASSISTANT
     (piece,) = [piece async for piece in endpoint.stream(history, {})]
     assert piece.delta == piece.text == reply.text
+
+
+class _Says:
+    """An agent whose `run` gives what it is told to."""
+
+    def __init__(self, output: Any) -> None:
+        self._output = output
+
+    def run(self, **_: object) -> Any:
+        return self._output() if callable(self._output) else self._output
+
+
+async def _said() -> ChatMessage:
+    return ChatMessage(role=MessageRole.ASSISTANT, content="said")
+
+
+@pytest.mark.parametrize("output", ["said", ChatMessage(role="assistant", content="said"), _said])
+async def test_an_agents_run_may_give_a_plain_value_or_a_coroutine(output: Any) -> None:
+    assert (await AgentEndpoint(_Says(output)).reply(HELLO, {})).text == "said"
+
+
+async def _nothing() -> None: ...
+
+
+@pytest.mark.parametrize("output", [None, _nothing, lambda: iter("x")])
+async def test_an_agents_run_that_gives_no_answer_is_named(output: Any) -> None:
+    with pytest.raises(MixtureError, match=r"run\(\) of the agent _Says gave"):
+        await AgentEndpoint(_Says(output)).reply(HELLO, {})
 
 
 def test_an_agent_may_write_the_answer() -> None:

@@ -12,9 +12,13 @@ from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
     ChatResponseAsyncGen,
+    CompletionResponse,
+    CompletionResponseGen,
+    LLMMetadata,
     MessageRole,
     ToolCallBlock,
 )
+from llama_index.core.llms import CustomLLM
 from llama_index.core.tools import FunctionTool
 
 from llama_index.packs.mixture_of_agents import (
@@ -24,6 +28,7 @@ from llama_index.packs.mixture_of_agents import (
     MixtureOfAgentsPack,
     Proposer,
 )
+from llama_index.packs.mixture_of_agents.errors import BrokenStreamError
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 
 
@@ -48,16 +53,33 @@ CALL = ChatMessage(
 )
 
 
-def test_its_window_is_that_of_the_narrowest_member_less_a_proposal() -> None:
-    narrow = as_llm(
-        proposers=[scripted(context_window=8000, num_output=500), scripted("b", context_window=32_000)]
-    )
-    assert narrow.metadata.context_window == 7500
-    assert as_llm(scripted("g", context_window=4000)).metadata.context_window == 4000
+def window_of(*args: Any, **options: Any) -> int:
+    return as_llm(*args, **options).metadata.context_window
 
 
-def test_a_proposal_as_long_as_the_window_takes_at_most_half_of_it() -> None:
-    assert as_llm(proposers=[scripted(context_window=1000, num_output=1000)]).metadata.context_window == 500
+def test_its_window_is_that_of_the_narrowest_member_less_the_drafts_it_reads() -> None:
+    members = [
+        scripted(context_window=8000, num_output=500),
+        scripted("b", context_window=32_000, num_output=700),
+    ]
+    # A round that refines holds all drafts of the round before, the synthesis as few as one.
+    assert window_of(proposers=members) == 8000 - 500 - 700
+    assert window_of(proposers=members, num_layers=2) == 8000 - 700
+    assert window_of(scripted("g", context_window=4000)) == 4000
+    assert window_of(scripted("g", context_window=4000), members) == 4000 - 700
+
+
+def test_who_only_proposes_in_the_first_of_two_rounds_reads_no_drafts() -> None:
+    first, second = scripted(context_window=4000, num_output=900), scripted("b", context_window=8000)
+    assert window_of(proposers=[[first], [second]]) == 4000
+    narrow = [[scripted(num_output=900)] * 3, [scripted("b", context_window=8000, num_output=100)]]
+    assert window_of(proposers=narrow) == 8000 - 3 * 900
+
+
+def test_drafts_as_long_as_the_window_leave_at_least_half_of_it() -> None:
+    assert window_of(proposers=[scripted(context_window=1000, num_output=1000)]) == 500
+    talkative = [scripted(num_output=5000)] * 2
+    assert window_of(proposers=[talkative, [scripted("b", context_window=8000)]]) == 4000
 
 
 def test_unknown_windows_are_passed_over() -> None:
@@ -111,6 +133,61 @@ def test_a_calls_options_go_to_the_aggregator_alone() -> None:
     as_llm(aggregator, [proposer]).chat([ChatMessage(content="q")], top_p=0.5)
     assert aggregator.calls[0].options == {"top_p": 0.5}
     assert all(call.options == {} for call in proposer.calls)
+
+
+class NoKeywords(CustomLLM):
+    """A class as the documentation teaches it; its methods take no keywords."""
+
+    temperature: float = 0.5
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        return LLMMetadata(model_name="plain")
+
+    def complete(self, prompt: str, formatted: bool = False) -> CompletionResponse:  # type: ignore[override]
+        return CompletionResponse(text=f"at {self.temperature}")
+
+    def stream_complete(  # type: ignore[override]
+        self, prompt: str, formatted: bool = False
+    ) -> CompletionResponseGen:
+        yield CompletionResponse(text=f"at {self.temperature}", delta=f"at {self.temperature}")
+
+
+def test_a_calls_settings_travel_in_the_aggregators_form() -> None:
+    llm = as_llm(NoKeywords())
+    response = llm.chat([ChatMessage(content="q")], temperature=0.1, max_tokens=None)
+    assert response.message.content == "at 0.1"
+    assert llm.complete("q", temperature=0.1).text == "at 0.1"
+    assert [piece.delta for piece in llm.stream_complete("q", temperature=0.1)] == ["at 0.1", ""]
+    assert llm.chat([ChatMessage(content="q")]).message.content == "at 0.5"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"top_p": 0.5}, r"g \(NoKeywords\) takes no top_p"), ({"temperature": 3.0}, "between 0 and 2")],
+)
+def test_options_that_the_aggregator_cannot_take_are_refused_before_any_call(
+    options: dict[str, Any], said: str
+) -> None:
+    proposer = scripted()
+    llm = as_llm(Proposer(NoKeywords(), name="g"), [proposer])
+    with pytest.raises(ConfigurationError, match=said):
+        llm.chat([ChatMessage(content="q")], **options)
+    with pytest.raises(ConfigurationError, match=said):
+        list(llm.stream_complete("q", **options))
+    assert not proposer.calls
+
+
+def test_an_agent_that_writes_the_answer_takes_no_options() -> None:
+    class Agent:
+        name = "an agent"
+
+        def run(self, **_: object) -> str:
+            return "said"
+
+    assert as_llm(Agent()).complete("q").text == "said"
+    with pytest.raises(ConfigurationError, match=r"an agent .* takes no temperature"):
+        as_llm(Agent()).complete("q", temperature=0.1)
 
 
 def test_the_raw_response_tells_how_it_came_about() -> None:
@@ -197,10 +274,20 @@ class Broken(ScriptedLLM):
         return pieces()
 
 
-def test_a_streamed_message_starts_over_with_the_model_that_stands_in() -> None:
-    llm = as_llm(Broken(), [scripted("a", ["draft", "a whole answer"])], num_layers=2)
-    said = [piece.message.content for piece in llm.stream_chat([ChatMessage(content="Why?")])]
-    assert said == ["Half an", "a ", "a whole ", "a whole answer", "a whole answer"]
+@pytest.mark.parametrize("method", ["stream_chat", "stream_complete"])
+def test_a_stream_that_breaks_off_is_not_gone_on_with_by_another_model(method: str) -> None:
+    members = [scripted("a", ["draft", "a whole answer"])]
+    llm = as_llm(Broken(), members, num_layers=2)
+    asked: Any = "Why?" if method == "stream_complete" else [ChatMessage(content="Why?")]
+    said: list[str] = []
+    with pytest.raises(BrokenStreamError, match=r"broke off after 'Half an'.* answer of a\. Ask again"):
+        said.extend(piece.delta for piece in getattr(llm, method)(asked))
+    assert said == ["Half an"]
+
+
+def test_a_stream_that_fails_before_its_first_piece_is_another_models_from_its_beginning() -> None:
+    llm = as_llm(scripted("g", [ValueError("down")]), [scripted("a", ["draft", "whole"])], num_layers=2)
+    assert [piece.delta for piece in llm.stream_complete("Why?")] == ["whole", ""]
 
 
 def test_an_error_of_the_mixture_is_an_error_of_the_llm() -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import subprocess
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
+from llama_index.llms.openai import OpenAI
 
-from llama_index.packs.mixture_of_agents import ConfigurationError, Proposer
+from llama_index.packs.mixture_of_agents import ConfigurationError, Proposer, prompts
 from llama_index.packs.mixture_of_agents.mixture import Mixture, seat_mixture
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 
@@ -28,6 +32,18 @@ def aggregator() -> ScriptedLLM:
 
 def names(mixture: Mixture) -> list[list[str]]:
     return [[seat.name for seat in layer] for layer in mixture.layers]
+
+
+class Watching:
+    """A policy."""
+
+    async def before(self, call: object) -> None: ...
+
+    async def after(self, call: object, outcome: object) -> None: ...
+
+
+async def in_time(layer: int, proposers: list[Proposer], wanted: int) -> list[Proposer]:
+    return proposers
 
 
 @pytest.mark.parametrize(
@@ -58,6 +74,51 @@ def names(mixture: Mixture) -> list[list[str]]:
         ({"nb_models_by_layer": [2, 0]}, "nb_models_by_layer"),
         ({"nb_models_by_layer": [2]}, "nb_models_by_layer"),
         ({"nb_models_by_layer": [1, 2], "quorum": 2}, "only 1 proposers"),
+        ({"nb_models_by_layer": 2.0}, "nb_models_by_layer"),
+        ({"nb_models_by_layer": [1, "2"]}, "nb_models_by_layer .*found '2'"),
+        ({"nb_models_by_layer": [1.5, 1.5]}, "nb_models_by_layer"),
+        ({"nb_models_by_layer": {1, 2}}, "nb_models_by_layer .*found a set of 1, 2"),
+        ({"nb_models_by_layer": True}, "nb_models_by_layer"),
+        ({"timeout": "5"}, "timeout .*found '5'"),
+        ({"timeout": [1]}, "timeout .*found a list of 1"),
+        ({"timeout": 10**400}, "timeout"),
+        ({"timeout": 10**5000}, "timeout"),
+        ({"timeout": math.inf}, "timeout .*None for no limit"),
+        ({"timeout": True}, "timeout"),
+        ({"layer_timeout": "1"}, "layer_timeout"),
+        ({"layer_timeout": math.inf}, "layer_timeout"),
+        ({"max_tokens": "5"}, "max_tokens"),
+        ({"max_tokens": math.nan}, "max_tokens"),
+        ({"max_tokens": math.inf}, "max_tokens"),
+        ({"max_tokens": 1.5}, "max_tokens"),
+        ({"max_tokens": True}, "max_tokens"),
+        ({"temperature": "0.5"}, "temperature"),
+        ({"temperature": True}, "temperature"),
+        ({"temperature": math.inf}, "temperature"),
+        ({"quorum": "1"}, "quorum"),
+        ({"quorum": math.nan}, "quorum"),
+        ({"quorum": 1.5}, "quorum"),
+        ({"quorum": True}, "quorum"),
+        ({"quorum_grace": None}, "quorum_grace"),
+        ({"quorum_grace": math.inf}, "quorum_grace"),
+        ({"max_concurrency": "1"}, "max_concurrency"),
+        ({"max_concurrency": 1.5}, "max_concurrency"),
+        ({"max_concurrency": math.nan}, "max_concurrency"),
+        ({"max_concurrency": True}, "max_concurrency"),
+        ({"max_retries": None}, "max_retries"),
+        ({"max_retries": math.nan}, "max_retries"),
+        ({"max_retries": math.inf}, "max_retries"),
+        ({"policies": None}, "policies"),
+        ({"policies": [object()]}, "policies"),
+        ({"policies": object()}, "policies"),
+        ({"policies": [Watching]}, "policies .*found a list of the class Watching"),
+        ({"strategy": [1]}, "Unknown strategy a list of 1"),
+        ({"strategy": {}}, "Unknown strategy a dict"),
+        ({"strategy": None}, "Unknown strategy None"),
+        ({"strategy": lambda layer: []}, "these three arguments"),
+        ({"strategy": lambda layer, proposers, wanted: proposers[0]}, "a list of Proposer"),
+        ({"strategy": lambda layer, proposers, wanted: None}, "returned None"),
+        ({"strategy": in_time}, "returned a coroutine"),
         ({"finish": "vote"}, "finish"),
         ({"gate": object()}, "gate"),
         ({"budget": 1}, "budget"),
@@ -91,6 +152,95 @@ def test_an_option_that_cannot_work_is_refused_by_name(options: dict[str, Any], 
 def test_proposers_that_cannot_propose_are_refused(proposers: Any) -> None:
     with pytest.raises(ConfigurationError):
         seat_mixture(proposers, aggregator())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"role": 5},
+        {"name": 5},
+        {"name": ["x"]},
+        {"name": ""},
+        {"name": " "},
+        {"timeout": "5"},
+        {"timeout": math.inf},
+        {"timeout": 0},
+        {"seed": "x"},
+        {"seed": True},
+        {"max_tokens": "5"},
+        {"temperature": "0.5"},
+    ],
+    ids=str,
+)
+def test_a_proposers_option_that_cannot_work_is_refused_by_name(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=f"{next(iter(options))} must be"):
+        Proposer(models(1)[0], **options)
+    with pytest.raises(ConfigurationError, match=f"{next(iter(options))} must be"):
+        Proposer(models(1)[0]).replaced(**options)
+
+
+@pytest.mark.parametrize("model", [subprocess, OpenAI, FunctionAgent], ids=repr)
+def test_a_module_or_a_class_is_no_proposer(model: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"found the (module|class) \w+\. Pass an LLM object"):
+        Proposer(model)
+
+
+@pytest.mark.parametrize("name", [None, "mine"])
+def test_a_model_its_class_does_not_know_is_refused_with_a_way_out(name: str | None) -> None:
+    with pytest.raises(ConfigurationError, match=r"Unknown model 'my-finetune'.*OpenAILike"):
+        Proposer(OpenAI(model="my-finetune", api_key="sk-secret"), name=name)
+
+
+def test_no_message_shows_a_callers_key() -> None:
+    llm = OpenAI(model="gpt-4o", api_key="sk-secret")
+    wrong: list[dict[str, Any]] = [
+        {"proposers": llm},
+        {"proposers": {llm.model: llm}},
+        {"proposers": [{"llm": llm}]},
+        {"proposers": [[llm], llm]},
+        {"aggregator": [llm]},
+        {"aggregator": {"llm": llm}},
+        *({name: llm} for name in inspect.signature(seat_mixture).parameters if name != "aggregator"),
+        *({name: [llm]} for name in ("strategy", "policies", "nb_models_by_layer", "timeout", "finish")),
+    ]
+    for options in wrong:
+        with pytest.raises(ConfigurationError) as raised:
+            seat_mixture(**{"proposers": models(), "aggregator": aggregator(), **options})
+        assert "sk-secret" not in str(raised.value)
+    for options in ({"name": llm}, {"role": llm}, {"timeout": llm}, {"seed": llm}, {"temperature": [llm]}):
+        with pytest.raises(ConfigurationError) as raised:
+            Proposer(llm, **options)
+        assert "sk-secret" not in str(raised.value)
+
+
+def test_one_model_without_its_list_is_named_by_its_type_with_the_remedy() -> None:
+    with pytest.raises(ConfigurationError, match=r"found an OpenAI.*into a list"):
+        seat_mixture(OpenAI(model="gpt-4o", api_key="sk-secret"), aggregator())
+    with pytest.raises(ConfigurationError, match="found a list of ScriptedLLM"):
+        seat_mixture(models(), models(1))
+
+
+class Historian(Proposer):
+    def __init__(self, llm: ScriptedLLM, century: int) -> None:
+        super().__init__(llm, role=f"You know the {century}th century.")
+        self.century = century
+
+
+@pytest.mark.parametrize("strategy", ["model", "role", "temperature", "self"])
+def test_a_proposer_of_a_class_of_ones_own_stays_one(strategy: str) -> None:
+    one = Historian(models(1)[0], 18)
+    mixture = seat_mixture([one, one, one], aggregator(), num_layers=2, strategy=strategy)
+    seated = [seat.proposer for seat in mixture.layers[0]]
+    assert [(type(p), getattr(p, "century", 0), p.role) for p in seated] == [(Historian, 18, one.role)] * 3
+    assert names(mixture) == [["m0", "m0-2", "m0-3"]]
+    assert (one.name, one.sampling.given()) == ("m0", {})
+
+
+def test_a_replaced_setting_can_be_taken_away_and_an_unknown_one_is_refused() -> None:
+    own = Proposer(models(1)[0], temperature=0.1, seed=7)
+    assert own.replaced(temperature=None).sampling.given() == {"seed": 7}
+    with pytest.raises(TypeError, match="takes no colour"):
+        own.replaced(colour="red")
 
 
 @pytest.mark.parametrize("llm", [None, "gpt-4o", object()], ids=repr)
@@ -192,6 +342,49 @@ def test_equal_mixtures_asked_equal_questions_have_one_fingerprint() -> None:
 )
 def test_another_question_or_mixture_has_another_fingerprint(options: dict[str, Any]) -> None:
     assert fingerprint(**options) != fingerprint()
+
+
+def one_seat(model: Any, **settings: Any) -> str:
+    return seat_mixture([Proposer(model, name="same", **settings)], aggregator()).fingerprint(QUESTION)
+
+
+def test_a_role_a_model_and_its_class_each_have_a_fingerprint_of_their_own() -> None:
+    class Other(ScriptedLLM):
+        def __init__(self) -> None:
+            super().__init__("x", model="m")
+
+    class Agent:
+        name = "m"
+
+        def run(self, **_: object) -> None: ...
+
+    prints = [
+        one_seat(ScriptedLLM("x", model="m")),
+        one_seat(ScriptedLLM("x", model="m"), role="A poet."),
+        one_seat(ScriptedLLM("x", model="n")),
+        one_seat(Other()),
+        one_seat(Agent()),
+    ]
+    assert len(set(prints)) == len(prints)
+    assert one_seat(ScriptedLLM("other words", model="m")) == prints[0]
+
+
+@pytest.mark.parametrize("prompt", ["AGGREGATE", "REFINE", "MATERIAL", "ABSENT"])
+def test_other_prompts_have_another_fingerprint(monkeypatch: pytest.MonkeyPatch, prompt: str) -> None:
+    before = fingerprint()
+    monkeypatch.setattr(prompts, prompt, "other words")
+    assert fingerprint() != before
+
+
+def test_whatever_a_message_holds_it_has_a_fingerprint_that_stays() -> None:
+    class Thing:
+        pass
+
+    def asked() -> list[ChatMessage]:
+        kwargs = {"thing": Thing(), "set": {1}, "nested": [{"thing": Thing(), "bytes": b"x"}]}
+        return [ChatMessage(content="half a pair: \ud83d", additional_kwargs=kwargs)]
+
+    assert fingerprint(asked()) == fingerprint(asked()) != fingerprint()
 
 
 def test_a_question_with_an_image_has_a_fingerprint_of_its_own() -> None:

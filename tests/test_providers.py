@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from llama_index.packs.mixture_of_agents import providers
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, MissingExtraError
@@ -221,3 +222,23 @@ def test_a_directory_that_is_no_whole_mixture_is_refused(tmp_path: Path, state: 
         (directory / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     with pytest.raises(ConfigurationError):
         llm_named(f"sparse-moe:{directory}")
+
+
+class Strict(BaseModel):
+    """Refuses its arguments as a whole, as a class with a field too many does."""
+
+    api_key: str
+    window: int
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+
+
+def test_a_class_that_refuses_its_arguments_does_not_show_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRICT_KEY", "sk-secret")
+    row = providers.Provider(__name__, "Strict", keys=("STRICT_KEY",), key_argument="api_key")
+    monkeypatch.setattr(providers, "PROVIDERS", {"strict": row})
+    monkeypatch.setattr(providers, "_class_of", lambda *_: Strict)
+    with pytest.raises(ConfigurationError, match="window: Field required") as raised:
+        providers.llm_named("strict:m")
+    assert "sk-secret" not in str(raised.value)

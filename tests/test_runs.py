@@ -13,7 +13,7 @@ from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRol
 
 from llama_index.packs.mixture_of_agents import ConfigurationError, Missing, Proposal, Usage
 from llama_index.packs.mixture_of_agents.mixture import seat_mixture
-from llama_index.packs.mixture_of_agents.proposers import Placing
+from llama_index.packs.mixture_of_agents.placing import Outcome, Placing
 from llama_index.packs.mixture_of_agents.runs import (
     LiveRun,
     MixtureState,
@@ -110,15 +110,17 @@ def test_an_image_alone_is_a_question() -> None:
 
 def test_what_is_there_so_far_is_told_in_proposer_order() -> None:
     run = live_run()
+    for layer, index in ((2, 0), (1, 1), (1, 0), (2, 1), (2, 2)):
+        run.asked[(layer, index)] = f"p{index}"
     for layer, index in ((2, 0), (1, 1), (1, 0)):
-        run.outcomes[(layer, index)] = Proposal(proposer=f"p{index}", layer=layer, text="x")
-    run.outcomes[(2, 1)] = Missing(proposer="p1", layer=2, reason="down")
+        run.outcomes[(layer, index)] = Outcome(Proposal(proposer=f"p{index}", layer=layer, text="x"))
+    run.outcomes[(2, 1)] = Outcome(Missing(proposer="p1", layer=2, reason="down"))
     run.streamed = "The sky"
 
     partial = run.partial()
 
     assert [(p.layer, p.proposer) for p in partial.proposals] == [(1, "p0"), (1, "p1"), (2, "p0")]
-    assert [gone.proposer for gone in partial.missing] == ["p1"]
+    assert [gone.proposer for gone in partial.missing] == ["p1", "p2"]
     assert (partial.text, partial.run_id, partial.latency_seconds) == ("The sky", "r", 10.0)
 
 
@@ -147,3 +149,13 @@ def test_a_run_is_forgotten_when_beginning_it_fails() -> None:
         begun_in(live_run(), lambda: [][0])
     with pytest.raises(LookupError):
         current_run()
+
+
+async def test_ending_a_run_ends_the_timers_of_its_rounds() -> None:
+    mixture = seat_mixture([ScriptedLLM("x")], ScriptedLLM("y"), layer_timeout=30)
+    placing = Placing(CallSlots(None), [], 0, lambda: 0.0)
+    run = LiveRun(mixture=mixture, placing=placing, run_id="r", started=0.0)
+    run.round(1)
+    run.end()
+    scheduled = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+    assert [timer for timer in scheduled if not timer.cancelled()] == []

@@ -25,7 +25,14 @@ from llama_index.core.llms.llm import LLM
 
 from llama_index.packs.mixture_of_agents import MixtureOfAgentsPack, Proposer
 from llama_index.packs.mixture_of_agents.endpoint import LLMEndpoint
-from llama_index.packs.mixture_of_agents.sampling import Sampling, accepts_keywords, form_of, settle
+from llama_index.packs.mixture_of_agents.sampling import (
+    Sampling,
+    accepts_keywords,
+    form_of,
+    refused_keywords,
+    settle,
+    split_options,
+)
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 from tests.loopback.fault_server import FaultServer
 
@@ -186,6 +193,21 @@ async def test_settings_arrive_where_the_api_has_them(
     assert form.read(body) == expected(form, GIVEN)
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_settings_among_a_calls_options_do_too(form: Form, server: FaultServer, streamed: bool) -> None:
+    llm = form.build(server.url)
+    endpoint = LLMEndpoint(llm, Sampling(temperature=0.75, seed=3))
+    async with used(llm):
+        for temperature in (0.25, 0.5, 0.25):
+            options = {**GIVEN, "temperature": temperature}
+            if streamed:
+                assert [piece async for piece in endpoint.stream(HELLO, options)]
+            else:
+                assert (await endpoint.reply(HELLO, options)).text
+    bodies = [form.read(request.body) for request in server.of()]
+    assert bodies == [expected(form, {**GIVEN, "temperature": each}) for each in (0.25, 0.5, 0.25)]
+
+
 async def test_none_leaves_the_llms_own(form: Form, server: FaultServer) -> None:
     llm = form.build(server.url, temperature=0.6)
     body = await sent(llm, Sampling(), server)
@@ -306,6 +328,30 @@ async def test_a_custom_llm_with_keywords_gets_them(streamed: bool) -> None:
     assert accepts_keywords(KeywordLLM())
     text = await _text(LLMEndpoint(KeywordLLM(), SETTINGS), streamed)
     assert text == "[('max_tokens', 33), ('seed', 7), ('temperature', 0.25)]"
+
+
+@pytest.mark.parametrize("name", [*FORMS, "OpenAIResponses", "HuggingFaceLLM"])
+async def test_a_class_that_only_has_an_integrations_name_is_called_as_what_it_is(name: str) -> None:
+    namesake: Any = type(name, (KeywordLLM,), {"__module__": __name__})
+    endpoint = LLMEndpoint(namesake(), SETTINGS)
+    assert await _text(endpoint, False) == "[('max_tokens', 33), ('seed', 7), ('temperature', 0.25)]"
+    assert await _text(endpoint, True) == "[('max_tokens', 33), ('seed', 7), ('temperature', 0.25)]"
+
+
+def test_the_keywords_that_a_class_refuses_are_known() -> None:
+    class TopP(PlainLLM):
+        def complete(  # type: ignore[override]
+            self, prompt: str, formatted: bool = False, top_p: float = 1.0
+        ) -> CompletionResponse:
+            return CompletionResponse(text="x")
+
+    assert refused_keywords(TopP(), ["top_p", "top_k"]) == ["top_k"]
+    assert refused_keywords(KeywordLLM(), ["top_p", "top_k"]) == []
+
+
+def test_settings_are_told_from_a_calls_other_options() -> None:
+    options: dict[str, Any] = {"temperature": 0.0, "max_tokens": None, "tools": []}
+    assert split_options(options) == (Sampling(temperature=0.0), {"tools": []})
 
 
 async def test_a_scripted_llm_records_them() -> None:

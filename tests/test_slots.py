@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import subprocess
+import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -239,3 +242,56 @@ def _busy_loop(slots: CallSlots, peak: Peak, seed: int) -> None:
             peak.ended(isinstance(outcome, asyncio.CancelledError))
 
     asyncio.run(all_calls())
+
+
+def test_a_slot_is_not_handed_to_a_loop_that_is_closed() -> None:
+    """As `new_event_loop`, `run_until_complete` and `close` leave a pending task behind."""
+    slots = CallSlots(1)
+
+    async def wait_for_ever() -> None:
+        async with slots.hold():
+            await asyncio.sleep(30)
+
+    async def begin_waiting() -> asyncio.Task[None]:
+        task = asyncio.ensure_future(wait_for_ever())
+        await settle()
+        return task
+
+    async def main() -> None:
+        dead = asyncio.new_event_loop()
+        async with slots.hold():
+            pending = await asyncio.to_thread(dead.run_until_complete, begin_waiting())
+            dead.close()
+        await asyncio.wait_for(_hold_once(slots), 5)
+        pending._log_destroy_pending = False  # type: ignore[attr-defined]  # it is meant to be lost
+
+    asyncio.run(main())
+
+
+async def _hold_once(slots: CallSlots) -> None:
+    async with slots.hold():
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_child_begins_with_every_slot_free() -> None:
+    script = """
+import asyncio, os, sys
+from llama_index.packs.mixture_of_agents.slots import CallSlots
+slots = CallSlots(1)
+
+async def once():
+    async with slots.hold():
+        return 7
+
+async def main():
+    async with slots.hold():
+        return os.fork()
+
+child = asyncio.run(main()) == 0
+if child:
+    os._exit(asyncio.run(asyncio.wait_for(once(), 5)))
+sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], timeout=50, check=False, capture_output=True)
+    assert done.returncode == 7, done.stderr

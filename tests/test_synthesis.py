@@ -15,6 +15,8 @@ from llama_index.core.base.llms.types import (
     CompletionResponse,
     CompletionResponseGen,
     LLMMetadata,
+    TextBlock,
+    ToolCallBlock,
 )
 from llama_index.core.llms import CustomLLM
 from llama_index.core.utils import get_tokenizer
@@ -173,6 +175,50 @@ async def test_pieces_with_only_deltas_or_only_texts_give_the_same_answer() -> N
     only_deltas = Streams([piece("", "one "), piece("", "two")])
     only_texts = Streams([piece("one ", None), piece("one two", None)])
     assert await heard(only_deltas) == await heard(only_texts) == ("one two", ["one ", "two"])
+
+
+async def test_pieces_with_only_deltas_in_the_place_of_texts_are_put_together() -> None:
+    model = Streams([piece("a ", None), piece("b ", None), piece("c", None)])
+    assert await heard(model) == ("a b c", ["a ", "b ", "c"])
+
+
+async def test_a_last_piece_that_trims_the_text_adds_nothing() -> None:
+    model = Streams([piece(" one ", " one "), piece(" one two ", "two "), piece("one two", None)])
+    assert await heard(model) == (" one two ", [" one ", "two "])
+
+
+@pytest.mark.parametrize("later", [[], [piece("", None)]], ids=["last", "earlier"])
+async def test_a_tool_call_in_a_stream_of_deltas_is_kept(later: list[ChatResponse | str]) -> None:
+    call = ToolCallBlock(tool_call_id="1", tool_name="add", tool_kwargs={"a": 1})
+    message = ChatMessage(role="assistant", blocks=[call], additional_kwargs={"k": 1})
+    calling = ChatResponse(message=message, delta="")
+    model = Streams([piece("", "Let me "), piece("", "see."), calling, *later])
+    reply = await speak(seat(model), task("draft"), {}, lambda _: None)
+    assert reply.message.blocks == [TextBlock(text="Let me see."), call]
+
+
+CALLED = ChatMessage(
+    role="assistant", blocks=[ToolCallBlock(tool_call_id="1", tool_name="add", tool_kwargs={"a": 1})]
+)
+TOOL_TURNS = [
+    *QUESTION,
+    CALLED,
+    ChatMessage(role="tool", content="3", additional_kwargs={"tool_call_id": "1"}),
+]
+
+
+@pytest.mark.parametrize("on_delta", [None, lambda _: None], ids=["whole", "streamed"])
+async def test_tool_turns_stay_as_they_are_for_the_call_that_offers_tools_alone(on_delta: Any) -> None:
+    model = ScriptedLLM(lambda _: "so far", context_window=1000)
+    texts = ["alpha " * 350, "beta " * 350, "gamma " * 350]
+    work = synthesis_for(seat(model), TOOL_TURNS, proposals(texts), [])
+    await speak(seat(model), work, {"tools": ["t"]}, on_delta)
+    await speak(seat(model), task("draft"), {}, on_delta)
+    await speak(seat(model), synthesis_for(seat(model), TOOL_TURNS, [], []), {}, on_delta)
+    first, last, _, without = model.calls
+    assert last.messages[1:] == TOOL_TURNS
+    for told in (first.messages[1:], without.messages):
+        assert [message.content for message in told[1:]] == ['(called add with {"a": 1})', "Result of add: 3"]
 
 
 async def test_a_stream_that_breaks_is_told_apart_by_whether_anything_was_passed_on() -> None:

@@ -147,6 +147,7 @@ def test_an_interrupt_cancels_and_waits_until_it_has_unwound() -> None:
 def _interrupt_when(started: threading.Event) -> None:
     """Ctrl-C, as it reaches the main thread while that waits."""
     started.wait(10)
+    time.sleep(0.2)  # by then the main thread waits; nobody's finger is quicker
     main = threading.main_thread().ident
     assert main is not None
     signal.pthread_kill(main, signal.SIGINT)
@@ -389,3 +390,18 @@ async def test_leaving_stops_the_steps() -> None:
     await steps.aclose()
     assert await asyncio.to_thread(closed.wait, 5)
     assert len(given) < 100
+
+
+def test_a_task_that_exits_leaves_the_shared_loop_running(caplog: pytest.LogCaptureFixture) -> None:
+    async def leaves() -> None:
+        raise SystemExit(3)
+
+    async def starts_it() -> str:
+        task = asyncio.ensure_future(leaves())
+        await asyncio.wait({task})
+        assert isinstance(task.exception(), SystemExit)
+        return "still here"
+
+    assert threads.run_blocking(starts_it()) == "still here"
+    assert threads.run_blocking(asyncio.sleep(0, "and here")) == "and here"
+    assert "tried to exit" in caplog.text

@@ -53,6 +53,8 @@ def test_ctrl_c_cancels_the_calls_and_exits_130(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell's background job is born deaf to Ctrl-C, and its children with it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while len(list(tmp_path.glob("*.asked"))) < 2:
         assert process.poll() is None

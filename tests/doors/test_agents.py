@@ -67,9 +67,15 @@ async def test_a_function_agent_acts_on_the_aggregators_calls_and_nobody_elses(s
 async def test_the_tools_result_is_in_what_everyone_reads_next() -> None:
     llm, members = mixture(calling("add", a=1, b=2), "The sum is 3.")
     await FunctionAgent(tools=[Calculator().add], llm=llm).run(user_msg="What is 1 + 2?")
-    for member in members:
-        (result,) = [m for m in member.calls[1].messages if m.role == MessageRole.TOOL]
-        assert result.content == "3"
+    *proposers, aggregator = members
+    assert (aggregator.calls[1].messages[-1].role, aggregator.calls[1].messages[-1].content) == (
+        MessageRole.TOOL,
+        "3",
+    )
+    for proposer in proposers:  # offered no tools, so told in words
+        *_, called, result = proposer.calls[1].messages
+        assert called.content == '(called add with {"a": 1, "b": 2})'
+        assert (result.role, result.content) == (MessageRole.USER, "Result of add: 3")
 
 
 @pytest.mark.parametrize("streaming", [True, False])

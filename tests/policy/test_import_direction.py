@@ -25,11 +25,12 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"asking"}),
     frozenset({"runs", "synthesis", "progress"}),
     frozenset({"mixture"}),
+    frozenset({"placing"}),
     frozenset({"strategies", "gate", "checkpoint"}),
     frozenset({"proposers", "events"}),
-    frozenset({"endpoint", "retries"}),
-    frozenset({"sampling", "connections", "slots", "threads", "rounds", "prompts", "errors"}),
-    frozenset({"results"}),
+    frozenset({"endpoint", "retries", "checks"}),
+    frozenset({"sampling", "connections", "slots", "threads", "rounds", "prompts", "errors", "locks"}),
+    frozenset({"results", "tasks"}),
 )
 
 # Beside the floors: nothing in the core imports them, and they know only this.

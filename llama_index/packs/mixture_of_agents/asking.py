@@ -7,15 +7,17 @@ and its state, and nothing of the workflow's events.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 
 from llama_index.packs.mixture_of_agents.endpoint import Reply
 from llama_index.packs.mixture_of_agents.errors import MixtureError
 from llama_index.packs.mixture_of_agents.mixture import Seat
+from llama_index.packs.mixture_of_agents.placing import NOTHING_USED, Outcome, place, tell
 from llama_index.packs.mixture_of_agents.progress import Progress
 from llama_index.packs.mixture_of_agents.prompts import proposer_messages
-from llama_index.packs.mixture_of_agents.proposers import Call, Outcome, place
+from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal, Usage
 from llama_index.packs.mixture_of_agents.runs import LiveRun, MixtureState
 from llama_index.packs.mixture_of_agents.synthesis import Synthesis, candidates, speak, synthesis_for
@@ -35,34 +37,26 @@ async def ask_proposer(
     """
     seat = run.mixture.layers[layer - 1][index]
     call = _proposer_call(run, state, seat, layer, index)
+    run.asked[(layer, index)] = call.proposer
     progress.asks(call)
     outcome = await _within_round(run, seat, call, progress)
-    _note(run, call, outcome, progress)
+    await _note(run, call, outcome, progress)
     return outcome.record
 
 
 def _proposer_call(run: LiveRun, state: MixtureState, seat: Seat, layer: int, index: int) -> Call:
     messages = proposer_messages(state.messages, seat.proposer.role, *run.material(state))
-    return Call(run.run_id, layer, index, seat.name, messages, seat.sampling)
+    stoppable = seat.endpoint.stoppable
+    return Call(run.run_id, layer, index, seat.name, messages, seat.sampling, stoppable=stoppable)
 
 
 async def _within_round(run: LiveRun, seat: Seat, call: Call, progress: Progress) -> Outcome:
     async def ask() -> Reply:
         return await seat.endpoint.reply(call.messages, {})
 
-    was_cut: list[Outcome] = []
-
-    def cut(reason: str) -> Outcome:
-        left = "" if seat.endpoint.stoppable else "; it has no async methods, so its thread is abandoned"
-        was_cut.append(Outcome(Missing(proposer=call.proposer, layer=call.layer, reason=reason + left)))
-        return was_cut[0]
-
     placed = place(call, ask, run.placing, progress.retries(call), seat.proposer.timeout)
     this_round = run.round(call.layer)
-    outcome = await this_round.hold(placed, cut)
-    if was_cut:
-        for policy in run.placing.policies:
-            await policy.after(call, outcome.record)
+    outcome = await this_round.hold(placed, lambda reason: Outcome(call.cut(reason)))
     if isinstance(outcome.record, Proposal):
         this_round.count_proposal()
     return outcome
@@ -87,8 +81,8 @@ async def ask_aggregator(run: LiveRun, state: MixtureState, progress: Progress) 
             return _response(run, state, failures, outcome.record, outcome.message)
         failures.append(outcome.record)
     if not proposals:
-        raise nothing_survived([*state.missing, *failures], run.errors)
-    verbatim = proposals[0].model_copy(update={"usage": Usage(prompt_tokens=0, completion_tokens=0)})
+        raise nothing_survived([*state.missing, *failures], run.errors())
+    verbatim = proposals[0].model_copy(update={"usage": NOTHING_USED})
     progress.answers(run.mixture.num_layers, verbatim.proposer)
     progress.delta(verbatim.text)
     return _response(run, state, failures, verbatim, None)
@@ -97,7 +91,8 @@ async def ask_aggregator(run: LiveRun, state: MixtureState, progress: Progress) 
 async def _synthesis_by(
     run: LiveRun, seat: Seat, attempt: int, task: Synthesis, progress: Progress
 ) -> Outcome:
-    call = Call(run.run_id, run.mixture.num_layers, attempt, seat.name, task.prompt(0, ""), seat.sampling)
+    call = _synthesis_call(run, seat, attempt, task)
+    run.asked[(call.layer, attempt)] = call.proposer
     progress.asks(call, "synthesis")
     run.streamed = ""
 
@@ -112,15 +107,29 @@ async def _synthesis_by(
     outcome = await place(call, write, run.placing, progress.retries(call), seat.proposer.timeout)
     if isinstance(outcome.record, Proposal) and run.streams and not run.streamed:
         progress.delta(outcome.record.text)  # answered from a store, so nothing was streamed yet
-    _note(run, call, outcome, progress)
+    await _note(run, call, outcome, progress)
     return outcome
 
 
-def _note(run: LiveRun, call: Call, outcome: Outcome, progress: Progress) -> None:
-    """Keep an outcome for a partial result and for the causes of an error, and say it."""
-    run.outcomes[(call.layer, call.index)] = outcome.record
-    if outcome.error is not None:
-        run.errors.append(outcome.error)
+def _synthesis_call(run: LiveRun, seat: Seat, attempt: int, task: Synthesis) -> Call:
+    return Call(
+        run.run_id,
+        run.mixture.num_layers,
+        attempt,
+        seat.name,
+        task.prompt(0, ""),
+        seat.sampling,
+        may_call_tools=True,
+        stoppable=seat.endpoint.stoppable,
+    )
+
+
+async def _note(run: LiveRun, call: Call, outcome: Outcome, progress: Progress) -> None:
+    """Keep an outcome for the result and for the causes of an error, and say it."""
+    # Without the message: a run in progress should not hold every model's whole reply twice.
+    run.outcomes[(call.layer, call.index)] = replace(outcome, message=None)
+    if not outcome.from_policy:
+        await tell(run.placing.policies, call, outcome.record)
     progress.outcome(call, outcome.record)
 
 
@@ -141,7 +150,7 @@ def _response(
         text=answer.text,
         proposals=state.proposals,
         missing=[*state.missing, *failures],
-        usage=Usage.total([*(proposal.usage for proposal in state.proposals), answer.usage]),
+        usage=Usage.total([*(p.usage for p in state.proposals), *run.lost_usage(), answer.usage]),
         latency_seconds=run.elapsed(),
         run_id=run.run_id,
         synthesizer=answer.proposer,

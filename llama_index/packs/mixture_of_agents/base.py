@@ -5,13 +5,14 @@ A door only: it turns arguments into a workflow and a run into a response.
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import ChatMessage
 
+from llama_index.packs.mixture_of_agents.checkpoint import checkpoint_path
+from llama_index.packs.mixture_of_agents.checks import shown
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.llm import MixtureOfAgentsLLM, StreamItem, answer_of, stream_of
 from llama_index.packs.mixture_of_agents.proposers import CallPolicy
@@ -176,11 +177,10 @@ class MixtureOfAgentsPack(BaseLlamaPack):
         }
 
 
-def _asked(question: object, checkpoint: str | Path | None) -> dict[str, Any]:
-    path = None if checkpoint is None else str(checkpoint)
+def _asked(question: object, checkpoint: object) -> dict[str, Any]:
+    path = checkpoint_path(checkpoint)
     if isinstance(question, str):
         return {"query_str": question, "checkpoint": path}
     if isinstance(question, Sequence) and all(isinstance(message, ChatMessage) for message in question):
         return {"messages": list(question), "checkpoint": path}
-    found = reprlib.repr(question)
-    raise ConfigurationError(f"A question is a text or a list of ChatMessage; found {found}.")
+    raise ConfigurationError(f"A question is a text or a list of ChatMessage; found {shown(question)}.")

@@ -2,21 +2,30 @@
 
 A policy like any other: it answers from its file before a call and records after it. Every change
 replaces the whole file in one rename, so whatever moment the process dies, the file is one state or
-the next. It knows nothing of rounds but their numbers.
+the next. A lock beside it keeps a second run out, and dies with the process. It knows nothing of rounds
+but their numbers.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
-from llama_index.packs.mixture_of_agents.errors import CheckpointError
+from llama_index.packs.mixture_of_agents.checks import shown
+from llama_index.packs.mixture_of_agents.errors import CheckpointError, ConfigurationError
+from llama_index.packs.mixture_of_agents.locks import FileLock, HeldElsewhereError
 from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.results import Missing, Proposal
+from llama_index.packs.mixture_of_agents.threads import in_thread
+
+_logger = logging.getLogger(__name__)
 
 VERSION = 1
 
@@ -46,60 +55,173 @@ class CheckpointFile(BaseModel):
 
 
 class Checkpoint:
-    """A `CallPolicy` that keeps a run's outcomes in a file.
+    """A `CallPolicy` that keeps a run's outcomes in a file, which is its own until it is closed.
 
     Args:
         path: Where; a file of an earlier, unfinished run is resumed from.
         fingerprint: Of the mixture and the question now asked.
+        names: Who may stand in the file: the names of each layer, at last the aggregator's.
 
     Raises:
-        CheckpointError: The file cannot be read, or belongs to something else.
+        CheckpointError: The file cannot be read or written, belongs to something else, or is in use.
     """
 
-    def __init__(self, path: str | Path, fingerprint: str) -> None:
-        self._path = Path(path)
-        self._file = _read(self._path, fingerprint)
+    def __init__(
+        self, path: str | os.PathLike[str], fingerprint: str, names: Sequence[Sequence[str]] = ()
+    ) -> None:
+        self._path = _place_for(path)
+        self._lock = _locked(self._path)
+        self._writing = threading.Lock()
+        self._closed = False
+        self._written: CheckpointFile | None = None
+        try:
+            self._begin(fingerprint, names)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _begin(self, fingerprint: str, names: Sequence[Sequence[str]]) -> None:
+        if self._path.exists():
+            self._file = self._written = _read(self._path, fingerprint)
+            _check_places(self._path, self._file, names)
+        else:
+            self._file = CheckpointFile(fingerprint=fingerprint)
+            self._write()  # what cannot be written is better known before the first paid call
         self._known = {(entry.layer, entry.index): entry.outcome for entry in self._file.answered}
 
     async def before(self, call: Call) -> Proposal | Missing | None:
         """Answer from the file what it holds; failures only where their layer is closed."""
         if call.layer > self._file.layer:
-            self._file.layer = call.layer
-            self._write()
+            await self._open_layer(call.layer)
         known = self._known.get((call.layer, call.index))
         closed = call.layer < self._file.layer
         return known if isinstance(known, Proposal) or closed else None
 
     async def after(self, call: Call, outcome: Proposal | Missing) -> None:
-        """Record an outcome."""
+        """Record an outcome.
+
+        Raises:
+            CheckpointError: It cannot be written; the next write brings it along.
+        """
         self._known[(call.layer, call.index)] = outcome
-        self._file.answered = [
+        answered = [
             Answered(layer=layer, index=index, outcome=known)
             for (layer, index), known in sorted(self._known.items())
         ]
-        self._write()
+        await self._save(self._file.model_copy(update={"answered": answered}))
+
+    def close(self) -> None:
+        """Write what is not written yet, and let another run have the file."""
+        with self._writing:
+            if self._closed:
+                return
+            self._closed = True
+            try:
+                self._replace()
+            except CheckpointError:
+                _logger.warning("the end of a run is not in its checkpoint", exc_info=True)
+            finally:
+                self._lock.release()
+
+    async def _open_layer(self, layer: int) -> None:
+        try:
+            await self._save(self._file.model_copy(update={"layer": layer}))
+        except CheckpointError:  # no reason to give the call up: the next write brings it along
+            _logger.warning("a layer's beginning is not in its checkpoint", exc_info=True)
+
+    async def _save(self, file: CheckpointFile) -> None:
+        # A new object for each state: a thread may still be writing the one before.
+        self._file = file
+        await in_thread(self._write)
 
     def _write(self) -> None:
-        handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
+        with self._writing:
+            if not self._closed:  # then the file may be another run's
+                self._replace()
+
+    def _replace(self) -> None:
+        """Write the newest state, unless another thread just did."""
+        file = self._file
+        if file is self._written:
+            return
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(self._file.model_dump_json(indent=1))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, self._path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+            _replace_file(self._path, json.dumps(file.model_dump(mode="json"), indent=1))
+        except OSError as error:
+            raise CheckpointError(
+                f"The checkpoint {self._path} cannot be written ({error}). Make room and see that its folder "
+                "may be written to, or pass another path."
+            ) from error
+        self._written = file
+
+
+def checkpoint_path(path: object) -> str | None:
+    """Where a caller wants the checkpoint, as text; None for nowhere.
+
+    Raises:
+        ConfigurationError: It is no path.
+    """
+    if path is None:
+        return None
+    named = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+    if not isinstance(named, str) or not named.strip():
+        raise ConfigurationError(
+            "checkpoint must be the path of a file, as text or as a Path, or None for none; found "
+            f"{shown(path)}."
+        )
+    return named
+
+
+def _place_for(path: str | os.PathLike[str]) -> Path:
+    """The file itself, behind any links: they stay, and what they lead to is replaced."""
+    try:
+        place = Path(path).resolve()
+        is_folder, has_folder = place.is_dir(), place.parent.is_dir()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path} cannot be a checkpoint ({error}). Pass another path.") from error
+    if is_folder:
+        raise CheckpointError(
+            f"The checkpoint {path} is a folder; pass the path of a file, such as one in it."
+        )
+    if not has_folder:
+        raise CheckpointError(f"The checkpoint's folder {place.parent} does not exist; create it first.")
+    return place
+
+
+def _locked(path: Path) -> FileLock:
+    try:
+        return FileLock(path.with_name(f"{path.name}.lock"))
+    except HeldElsewhereError as error:
+        raise CheckpointError(
+            f"Another run is using the checkpoint {path}. Wait until it is done, or pass another path."
+        ) from error
+    except OSError as error:
+        raise CheckpointError(
+            f"The checkpoint {path} cannot be written ({error}). See that its folder may be written to, or "
+            "pass another path."
+        ) from error
+
+
+def _replace_file(path: Path, text: str) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".checkpoint-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def _read(path: Path, fingerprint: str) -> CheckpointFile:
-    if not path.parent.is_dir():
-        raise CheckpointError(f"The checkpoint's folder {path.parent} does not exist; create it first.")
-    if not path.exists():
-        return CheckpointFile(fingerprint=fingerprint)
     try:
         file = CheckpointFile.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, ValidationError) as error:
+    except OSError as error:
+        raise CheckpointError(
+            f"The checkpoint {path} cannot be read ({error}). See that it may be read, or pass another path."
+        ) from error
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is not a readable checkpoint ({error}). Delete it to start over."
         ) from error
@@ -109,3 +231,25 @@ def _read(path: Path, fingerprint: str) -> CheckpointFile:
             "mixture to resume, or pass another path."
         )
     return file
+
+
+def _check_places(path: Path, file: CheckpointFile, names: Sequence[Sequence[str]]) -> None:
+    if not names:
+        return
+    wrong = next((entry for entry in file.answered if not _has_place(entry, names)), None)
+    if wrong is not None or not 1 <= file.layer <= len(names):
+        layer, who = (wrong.layer, wrong.outcome.proposer) if wrong else (file.layer, "a layer")
+        raise CheckpointError(
+            f"{path} was changed: it holds {who} in layer {layer}, where this mixture has no such place. "
+            "Delete it to start over."
+        )
+
+
+def _has_place(entry: Answered, names: Sequence[Sequence[str]]) -> bool:
+    who = entry.outcome.proposer
+    if entry.outcome.layer != entry.layer or not 1 <= entry.layer <= len(names) or entry.index < 0:
+        return False
+    if entry.layer == len(names):  # any model may have stood in for the aggregator
+        return any(who in layer for layer in names)
+    layer = names[entry.layer - 1]
+    return entry.index < len(layer) and layer[entry.index] == who

@@ -69,7 +69,8 @@ def without_own_retries(llm: LLM) -> LLM:
     OpenAI and Anthropic retry in the client, OpenAI and GoogleGenAI in a decorator; all read
     `max_retries`. MistralAI takes the number and never retries.
     """
-    names = {ancestor.__name__ for ancestor in type(llm).__mro__}
+    lineage = type(llm).__mro__
+    names = {cls.__name__ for cls in lineage if cls.__module__.startswith("llama_index.llms.")}
     retrying = names & {"OpenAI", "OpenAIResponses", "Anthropic", "GoogleGenAI"}
     if not retrying or "max_retries" not in type(llm).model_fields:
         return llm

@@ -8,19 +8,31 @@ prompts or why it is called.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
-from collections.abc import AsyncGenerator, Sequence
+import re
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, TextBlock
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ContentBlock, MessageRole, TextBlock
 from llama_index.core.llms import CustomLLM
 from llama_index.core.llms.llm import LLM
 
 from llama_index.packs.mixture_of_agents.connections import LoopViews
+from llama_index.packs.mixture_of_agents.errors import MixtureError
 from llama_index.packs.mixture_of_agents.results import Usage
-from llama_index.packs.mixture_of_agents.sampling import Sampling, definer, settle
+from llama_index.packs.mixture_of_agents.sampling import (
+    Sampling,
+    definer,
+    integration_classes,
+    settle,
+    split_options,
+)
 from llama_index.packs.mixture_of_agents.threads import in_thread, iterate_in_thread
+
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -59,14 +71,17 @@ class LLMEndpoint:
     """
 
     def __init__(self, llm: LLM, sampling: Sampling) -> None:
-        self._settled, self._options = settle(llm, sampling)
-        self._views = LoopViews(self._settled)
+        self._own = sampling
+        self._settled = _Settled.of(llm, sampling)
+        # Not a method's cache: who lets go of an endpoint lets go of its connections at once.
+        self._otherwise_settled = lru_cache(maxsize=8)(partial(_Settled.of, llm))
         self.stoppable = is_async(llm, "achat")
         self._streams = is_async(llm, "astream_chat")
 
     async def reply(self, messages: Sequence[ChatMessage], options: dict[str, Any]) -> Reply:
         """One call, one reply; a class with sync methods only runs in a worker thread."""
-        llm, arguments = await self._views.here(), {**self._options, **options}
+        settled, arguments = self._settled_for(options)
+        llm = await settled.views.here()
         if self.stoppable:
             try:
                 return _reply(await llm.achat(list(messages), **arguments))
@@ -78,14 +93,9 @@ class LLMEndpoint:
         self, messages: Sequence[ChatMessage], options: dict[str, Any]
     ) -> AsyncGenerator[Reply, None]:
         """The reply as it grows; leaving the iterator closes the model's stream."""
-        llm, arguments = (
-            await self._views.here(),
-            {**self._options, **options, **_stream_options(self._settled)},
-        )
-        if self._streams:
-            responses = await llm.astream_chat(list(messages), **arguments)
-        else:
-            responses = iterate_in_thread(lambda: llm.stream_chat(list(messages), **arguments))
+        settled, arguments = self._settled_for(options)
+        llm = await settled.views.here()
+        responses = await self._open(llm, messages, {**arguments, **_stream_options(llm)})
         usage = Usage()
         try:
             async for response in responses:
@@ -93,7 +103,39 @@ class LLMEndpoint:
                 usage = _latest(reply.usage, usage)
                 yield replace(reply, message=_without_repeats(reply.message), usage=usage)
         finally:
-            await responses.aclose()
+            if hasattr(responses, "aclose"):  # an iterator of a class's own may have nothing to close
+                await responses.aclose()
+
+    async def _open(self, llm: LLM, messages: Sequence[ChatMessage], arguments: dict[str, Any]) -> Any:
+        if not self._streams:
+            return iterate_in_thread(lambda: llm.stream_chat(list(messages), **arguments))
+        responses = await llm.astream_chat(list(messages), **arguments)
+        if not hasattr(responses, "__aiter__"):
+            raise MixtureError(
+                f"astream_chat of {type(llm).__name__} returned {responses!r}; it should return an async "
+                "generator of ChatResponse, or raise NotImplementedError."
+            )
+        return responses
+
+    def _settled_for(self, options: dict[str, Any]) -> tuple[_Settled, dict[str, Any]]:
+        """The LLM with the settings among the options over its own, and the call's arguments."""
+        asked, others = split_options(options)
+        sampling = asked.over(self._own)
+        settled = self._settled if sampling == self._own else self._otherwise_settled(sampling)
+        return settled, {**settled.arguments, **others}
+
+
+@dataclass(frozen=True)
+class _Settled:
+    """An LLM with settings in its form: as each event loop calls it, and with which arguments."""
+
+    views: LoopViews
+    arguments: dict[str, Any]
+
+    @classmethod
+    def of(cls, llm: LLM, sampling: Sampling) -> _Settled:
+        settled, arguments = settle(llm, sampling)
+        return cls(LoopViews(settled), arguments)
 
 
 def is_async(llm: LLM, method: str) -> bool:
@@ -103,7 +145,8 @@ def is_async(llm: LLM, method: str) -> bool:
 
 def _stream_options(llm: LLM) -> dict[str, Any]:
     # OpenAI counts a stream's tokens only on request; look-alikes may refuse the request.
-    return {"stream_options": {"include_usage": True}} if type(llm).__name__ == "OpenAI" else {}
+    its_own = type(llm).__name__ == "OpenAI" and "OpenAI" in integration_classes(llm)
+    return {"stream_options": {"include_usage": True}} if its_own else {}
 
 
 def _latest(usage: Usage, before: Usage) -> Usage:
@@ -126,14 +169,37 @@ def _without_repeats(message: ChatMessage) -> ChatMessage:
 
 
 def _reply(response: ChatResponse) -> Reply:
-    return Reply(response.message, usage_of(response), response.delta or "")
+    return Reply(_encodable(response.message), usage_of(response), _encodable_text(response.delta or ""))
+
+
+def _encodable(message: ChatMessage) -> ChatMessage:
+    """The message as UTF-8 can hold it; nothing is copied where it already is."""
+    blocks = [_encodable_block(block) for block in message.blocks]
+    if all(new is old for new, old in zip(blocks, message.blocks, strict=True)):
+        return message
+    return message.model_copy(update={"blocks": blocks})
+
+
+def _encodable_block(block: ContentBlock) -> ContentBlock:
+    if not isinstance(block, TextBlock):
+        return block
+    text = _encodable_text(block.text)
+    return block if text is block.text else block.model_copy(update={"text": text})
+
+
+def _encodable_text(text: str) -> str:
+    # JSON can spell half a surrogate pair, which no encoder takes; two halves make one character.
+    if text.isascii() or not _SURROGATE.search(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 class AgentEndpoint:
     """A LlamaIndex workflow agent: its `run(user_msg=..., chat_history=...)` answers.
 
     Args:
-        agent: A FunctionAgent, ReActAgent, AgentWorkflow or anything with their `run`.
+        agent: A FunctionAgent, ReActAgent, AgentWorkflow or anything with their `run`, which gives the
+            answer or something to await for it.
     """
 
     stoppable = True
@@ -144,19 +210,19 @@ class AgentEndpoint:
     async def reply(self, messages: Sequence[ChatMessage], options: dict[str, Any]) -> Reply:
         """Run the agent on the last message, with the ones before as its history."""
         *history, last = messages
-        handler = self._agent.run(user_msg=last, chat_history=list(history))
-        ended = asyncio.ensure_future(handler)
-        try:
-            # Not the handler itself: that would cancel the runtime's loop, which then forgets its tasks.
-            await asyncio.wait({ended})
-        except asyncio.CancelledError:
-            await _cancel_run(handler, ended)
-            raise
-        output = ended.result()
+        output = self._agent.run(user_msg=last, chat_history=list(history))
+        if inspect.isawaitable(output):
+            output = await _ended(output)
         message = getattr(output, "response", output)
-        if not isinstance(message, ChatMessage):
-            message = ChatMessage(role=MessageRole.ASSISTANT, content=str(message))
-        return Reply(message)
+        if isinstance(message, ChatMessage):
+            return Reply(_encodable(message))
+        if message is None or any(hasattr(message, name) for name in ("__anext__", "__next__")):
+            raise MixtureError(
+                f"run() of the agent {type(self._agent).__name__} gave {message!r}; it should give its "
+                "answer, or something to await for it."
+            )
+        text = _encodable_text(str(message))
+        return Reply(ChatMessage(role=MessageRole.ASSISTANT, content=text))
 
     async def stream(
         self, messages: Sequence[ChatMessage], options: dict[str, Any]
@@ -164,6 +230,17 @@ class AgentEndpoint:
         """An agent answers in one piece."""
         reply = await self.reply(messages, options)
         yield Reply(reply.message, reply.usage, reply.text)
+
+
+async def _ended(handler: Awaitable[Any]) -> Any:
+    ended = asyncio.ensure_future(handler)
+    try:
+        # Not the handler itself: that would cancel the runtime's loop, which then forgets its tasks.
+        await asyncio.wait({ended})
+    except asyncio.CancelledError:
+        await _cancel_run(handler, ended)
+        raise
+    return ended.result()
 
 
 async def _cancel_run(handler: Any, ended: asyncio.Future[Any]) -> None:

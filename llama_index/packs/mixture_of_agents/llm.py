@@ -27,10 +27,12 @@ from llama_index.core.llms.llm import LLM, ToolSelection
 from pydantic import PrivateAttr
 from workflows.handler import WorkflowHandler
 
-from llama_index.packs.mixture_of_agents.errors import ConfigurationError
+from llama_index.packs.mixture_of_agents.errors import BrokenStreamError, ConfigurationError
 from llama_index.packs.mixture_of_agents.events import DeltaEvent, ProgressEvent
 from llama_index.packs.mixture_of_agents.mixture import Mixture, Seat
+from llama_index.packs.mixture_of_agents.proposers import check_sampling
 from llama_index.packs.mixture_of_agents.results import MixtureResponse
+from llama_index.packs.mixture_of_agents.sampling import refused_keywords, split_options
 from llama_index.packs.mixture_of_agents.threads import iterate_blocking, run_blocking
 from llama_index.packs.mixture_of_agents.workflow import MixtureOfAgentsWorkflow
 
@@ -66,6 +68,13 @@ async def stream_of(handler: WorkflowHandler) -> AsyncGenerator[StreamItem, None
 class MixtureOfAgentsLLM(FunctionCallingLLM):
     """A whole mixture behind LlamaIndex's LLM interface.
 
+    A call's keyword arguments go to the aggregator alone: `temperature`, `max_tokens` and `seed` in the
+    form its class takes, others as they are, unless it takes none: then they are refused at once.
+
+    A stream whose synthesis breaks off after its first piece raises BrokenStreamError. The pack's own
+    `astream` goes on with another model's answer; who joins an LLM's pieces (query engines do) could not
+    tell the two apart.
+
     Args:
         workflow: The mixture; `MixtureOfAgentsPack.as_llm()` passes its own.
 
@@ -91,7 +100,7 @@ class MixtureOfAgentsLLM(FunctionCallingLLM):
 
     @property
     def metadata(self) -> LLMMetadata:
-        """What a caller may count on: the narrowest member's window, the aggregator's abilities."""
+        """What a caller may count on: a window every member has, the aggregator's abilities."""
         mixture = self._workflow.mixture
         aggregator = _metadata(mixture.aggregator)
         return LLMMetadata(
@@ -162,10 +171,12 @@ class MixtureOfAgentsLLM(FunctionCallingLLM):
         return [ChatMessage(role=MessageRole.USER, content=prompt)]
 
     async def _answer(self, messages: Sequence[ChatMessage], options: dict[str, Any]) -> ChatResponse:
+        check_options(self._workflow.mixture.aggregator, options)
         handler = self._workflow.run(messages=messages, streams=False, aggregator_options=options)
         return _chat_response(await answer_of(handler))
 
     async def _stream(self, messages: Sequence[ChatMessage], options: dict[str, Any]) -> ChatResponseAsyncGen:
+        check_options(self._workflow.mixture.aggregator, options)
         text = ""
         handler = self._workflow.run(messages=messages, aggregator_options=options)
         events = stream_of(handler)
@@ -175,11 +186,13 @@ class MixtureOfAgentsLLM(FunctionCallingLLM):
                     text += event.delta
                     message = ChatMessage(role=MessageRole.ASSISTANT, content=text)
                     yield ChatResponse(message=message, delta=event.delta)
-                elif isinstance(event, ProgressEvent):
-                    # Another model starts the answer over when the one before it failed part-way.
-                    text = "" if event.kind == "synthesis" else text
-                else:
+                elif isinstance(event, MixtureResponse):
                     yield _chat_response(event)
+                elif event.kind == "synthesis" and text:
+                    raise BrokenStreamError(
+                        f"The stream broke off after {text[-40:]!r}, and pieces that are out cannot be taken "
+                        f"back for the answer of {event.proposer}. Ask again, or use the pack's astream()."
+                    )
         finally:
             await events.aclose()
 
@@ -231,18 +244,41 @@ class MixtureOfAgentsLLM(FunctionCallingLLM):
         )
 
 
-def context_window(mixture: Mixture) -> int:
-    """Tokens a caller's prompt and the answer may have together, in the narrowest member.
+def check_options(aggregator: Seat, options: dict[str, Any]) -> None:
+    """Refuse settings that no model takes, and keyword arguments that the aggregator's class does not."""
+    sampling, others = split_options(options)
+    check_sampling(sampling)
+    model = aggregator.proposer.model
+    refused = refused_keywords(model, others) if isinstance(model, LLM) else list(options)
+    if refused:
+        who = f"The aggregator {aggregator.name} ({type(model).__name__})"
+        raise ConfigurationError(f"{who} takes no {', '.join(refused)} with a call; leave it out.")
 
-    A member reads at least one proposal beside the prompt (more are aggregated over a sliding window),
-    so the longest proposal is kept free where its length is known.
+
+def context_window(mixture: Mixture) -> int:
+    """Tokens a caller's prompt and the answer may have together, so that every member can hold them.
+
+    Kept free, where lengths are known: for a member that refines every draft of the round before, for
+    those who may write the answer the longest draft of the last (more go through a sliding window). Half
+    of the narrowest window is promised all the same: drafts are seldom as long as they may be.
     """
-    seats = [mixture.aggregator, *(seat for layer in mixture.layers for seat in layer)]
+    before: Sequence[int] = ()
+    rooms = []
+    for layer in mixture.layers:
+        rooms.append((_narrowest(layer), sum(before)))
+        before = [_longest_answer(seat) for seat in layer]
+    writers = [mixture.aggregator, *(mixture.layers[-1] if mixture.layers else ())]
+    rooms.append((_narrowest(writers), max(before, default=0)))
+    known = [(window, drafts) for window, drafts in rooms if window is not None]
+    if not known:
+        return LLMMetadata().context_window
+    half = min(window for window, _ in known) // 2
+    return max(half, min(window - drafts for window, drafts in known))
+
+
+def _narrowest(seats: Sequence[Seat]) -> int | None:
     windows = [_metadata(seat).context_window for seat in seats]
-    known = [window for window in windows if window > 0]
-    narrowest = min(known, default=LLMMetadata().context_window)
-    longest = max((_longest_answer(seat) for layer in mixture.layers for seat in layer), default=0)
-    return max(narrowest // 2, narrowest - longest)
+    return min((window for window in windows if window > 0), default=None)
 
 
 def _longest_answer(seat: Seat) -> int:

@@ -5,22 +5,22 @@ Everything that can be wrong with a mixture is found here, before any call. It k
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, TypedDict
 
 from llama_index.core.base.llms.types import ChatMessage
+from pydantic import BaseModel
 
+from llama_index.packs.mixture_of_agents import prompts
+from llama_index.packs.mixture_of_agents.checks import has_methods, seconds, shown, whole_number
 from llama_index.packs.mixture_of_agents.endpoint import Endpoint
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
-from llama_index.packs.mixture_of_agents.proposers import (
-    CallPolicy,
-    Proposer,
-    as_proposers,
-    check_sampling,
-)
+from llama_index.packs.mixture_of_agents.proposers import CallPolicy, Proposer, as_proposers, check_sampling
 from llama_index.packs.mixture_of_agents.rounds import RoundLimits
 from llama_index.packs.mixture_of_agents.sampling import Sampling
 from llama_index.packs.mixture_of_agents.strategies import Strategy, seats_wanted, strategy_named
@@ -67,7 +67,7 @@ class Seat:
 
     def described(self) -> dict[str, Any]:
         """What makes this seat what it is, as JSON."""
-        return {"name": self.name, "role": self.proposer.role, **self.sampling.given()}
+        return {**self.proposer.described(), **self.sampling.given()}
 
 
 @dataclass(frozen=True)
@@ -102,12 +102,32 @@ class Mixture:
         """Most proposers of any layer."""
         return max((len(layer) for layer in self.layers), default=1)
 
+    @property
+    def names(self) -> list[list[str]]:
+        """Who sits in each layer; in the last one the aggregator."""
+        return [*([seat.name for seat in layer] for layer in self.layers), [self.aggregator.name]]
+
     def fingerprint(self, messages: Sequence[ChatMessage]) -> str:
         """Names this mixture asked this question: equal for equal ones, across processes."""
         seats = [[seat.described() for seat in layer] for layer in self.layers]
-        asked = [message.model_dump(mode="json") for message in messages]
-        text = json.dumps([seats, self.aggregator.described(), asked], sort_keys=True, default=str)
+        words = [prompts.AGGREGATE, prompts.REFINE, prompts.MATERIAL, prompts.ABSENT]
+        asked = [_plain(message) for message in messages]
+        text = json.dumps([seats, self.aggregator.described(), words, asked], sort_keys=True)
         return sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """A message as JSON, whatever its caller put into it; the same in every process."""
+    if isinstance(value, BaseModel):
+        return _plain(value.model_dump())
+    if isinstance(value, Mapping):
+        return {str(key): _plain(held) for key, held in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(held) for held in value]
+    if isinstance(value, bytes):
+        return sha256(value).hexdigest()
+    # An object without a text of its own has its address instead, which is another in every process.
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", str(value))
 
 
 def seat_mixture(
@@ -136,11 +156,14 @@ def seat_mixture(
     Raises:
         ConfigurationError: Anything that cannot work.
     """
-    _check_counts(num_layers, quorum, quorum_grace, max_concurrency, max_retries)
-    _check_seconds(timeout=timeout, layer_timeout=layer_timeout)
+    _check_counts(num_layers, quorum, max_concurrency, max_retries)
+    seconds("quorum_grace", quorum_grace, or_zero=True)
+    seconds("timeout", timeout, none="for no limit")
+    seconds("layer_timeout", layer_timeout, none="for no limit")
     _check_reserved(finish, gate=gate, budget=budget, trace=trace)
     defaults = Sampling(temperature=temperature, max_tokens=max_tokens)
     check_sampling(defaults)
+    _check_policies(policies)
     rounds = _rounds(proposers, num_layers)
     wanted = _wanted(nb_models_by_layer, num_layers - 1)
     layers = tuple(
@@ -167,8 +190,9 @@ def _rounds(proposers: Any, num_layers: int) -> list[list[Any]]:
     given = list(proposers) if isinstance(proposers, (list, tuple)) else []
     if not given:
         raise ConfigurationError(
-            f"reference_llms must be a non-empty list of LLMs, agents or Proposers; found {proposers!r}. "
-            "Pass at least one, or num_layers=1 for the aggregator alone."
+            "reference_llms must be a non-empty list of LLMs, agents or Proposers; found "
+            f"{shown(proposers)}. Pass at least one, or num_layers=1 for the aggregator alone; a single one "
+            "goes into a list, too."
         )
     if not any(isinstance(entry, (list, tuple)) for entry in given):
         return [given] * (num_layers - 1)
@@ -181,18 +205,19 @@ def _rounds(proposers: Any, num_layers: int) -> list[list[Any]]:
     return [list(entry) for entry in given]
 
 
-def _wanted(nb_models_by_layer: int | Sequence[int] | None, rounds: int) -> list[int | None]:
+def _wanted(nb_models_by_layer: Any, rounds: int) -> list[int | None]:
     if nb_models_by_layer is None:
         return [None] * rounds
-    counts = (
-        [nb_models_by_layer] * rounds if isinstance(nb_models_by_layer, int) else list(nb_models_by_layer)
-    )
-    if len(counts) != rounds or any(count < 1 for count in counts):
+    single = not isinstance(nb_models_by_layer, (list, tuple))
+    counts = [nb_models_by_layer] * rounds if single else list(nb_models_by_layer)
+    if len(counts) != rounds:
         raise ConfigurationError(
-            f"nb_models_by_layer must be a number >= 1, or one for each of the {rounds} rounds; "
-            f"found {nb_models_by_layer!r}."
+            "nb_models_by_layer must be one number for all rounds, or a list of one for each of the "
+            f"{rounds} rounds; found {len(counts)} of them."
         )
-    return list(counts)
+    for count in counts:
+        whole_number("nb_models_by_layer", count, 1, hint="Pass one number, or a list of one for each round.")
+    return counts
 
 
 def _seat_layer(
@@ -200,29 +225,37 @@ def _seat_layer(
 ) -> tuple[Seat, ...]:
     given = as_proposers(models)
     chosen = strategy_named(strategy)(layer, given, seats_wanted(strategy, len(given), asked))
-    if not chosen:
-        raise ConfigurationError(f"The strategy seated nobody in layer {layer}; it must return a proposer.")
+    _check_chosen(layer, chosen)
     return tuple(Seat.of(proposer, defaults) for proposer in as_proposers(chosen))
 
 
-def _check_counts(
-    num_layers: int, quorum: int | None, grace: float, max_concurrency: int | None, max_retries: int
-) -> None:
-    if type(num_layers) is not int or num_layers < 1:
+def _check_chosen(layer: int, chosen: object) -> None:
+    """Refuse what a strategy of the caller's own should not have returned."""
+    if inspect.iscoroutine(chosen):
+        chosen.close()  # else Python warns that nobody awaited it
+    if not isinstance(chosen, (list, tuple)):
         raise ConfigurationError(
-            f"num_layers must be a whole number >= 1; found {num_layers!r}. 3 means two rounds of "
-            "proposers and the synthesis, 1 the aggregator alone."
+            f"The strategy returned {shown(chosen)} for layer {layer}; it must return a list of Proposer."
         )
-    if quorum is not None and quorum < 1:
-        raise ConfigurationError(f"quorum must be >= 1, or None to wait for all; found {quorum}.")
-    if not grace >= 0:
-        raise ConfigurationError(f"quorum_grace must be >= 0 seconds; found {grace}.")
-    if max_concurrency is not None and max_concurrency < 1:
+    if not chosen:
+        raise ConfigurationError(f"The strategy seated nobody in layer {layer}; it must return a proposer.")
+
+
+def _check_counts(num_layers: object, quorum: object, max_concurrency: object, max_retries: object) -> None:
+    meaning = "3 means two rounds of proposers and the synthesis, 1 the aggregator alone."
+    whole_number("num_layers", num_layers, 1, hint=meaning)
+    whole_number("quorum", quorum, 1, none="to wait for all")
+    whole_number("max_concurrency", max_concurrency, 1, none="for no limit")
+    whole_number("max_retries", max_retries, 0)
+
+
+def _check_policies(policies: object) -> None:
+    given = policies if isinstance(policies, (list, tuple)) else None
+    if given is None or not all(has_methods(policy, "before", "after") for policy in given):
         raise ConfigurationError(
-            f"max_concurrency must be >= 1, or None for no limit; found {max_concurrency}."
+            "policies must be a list of objects with before(call) and after(call, outcome), as "
+            f"proposers.CallPolicy describes them; found {shown(policies)}. Pass () for none."
         )
-    if max_retries < 0:
-        raise ConfigurationError(f"max_retries must be >= 0; found {max_retries}.")
 
 
 def _check_quorum(quorum: int | None, layers: Sequence[Sequence[Seat]]) -> None:
@@ -234,16 +267,10 @@ def _check_quorum(quorum: int | None, layers: Sequence[Sequence[Seat]]) -> None:
         )
 
 
-def _check_seconds(**seconds: float | None) -> None:
-    for name, value in seconds.items():
-        if value is not None and not value > 0:
-            raise ConfigurationError(f"{name} must be > 0 seconds, or None for no limit; found {value}.")
-
-
-def _check_reserved(finish: str, **reserved: object) -> None:
+def _check_reserved(finish: object, **reserved: object) -> None:
     if finish != "synthesize":
         raise ConfigurationError(
-            f"finish must be 'synthesize', the only way to finish so far; found {finish!r}."
+            f"finish must be 'synthesize', the only way to finish so far; found {shown(finish)}."
         )
     for name, value in reserved.items():
         if value is not None:

@@ -8,10 +8,12 @@ announced as material, not as orders. This module knows nothing of models, calls
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
+from llama_index.core.base.llms.types import ChatMessage, ContentBlock, MessageRole, TextBlock, ToolCallBlock
 
 AGGREGATE = (
     "Several models have drafted a reply to the user's latest message. Their drafts follow, numbered. "
@@ -31,16 +33,36 @@ MATERIAL = (
 )
 ABSENT = "No draft came from: {names}. The drafts may lack what they would have added."
 
-_THINK = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
-_THINK_WITHOUT_BEGIN = re.compile(r"\A.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
-"""Where the chat template opens the block, the answer begins inside it (DeepSeek-R1)."""
-_ROLE = re.compile(r"\A\s*(?:assistant|ai|bot)\s*:\s*", re.IGNORECASE)
+CALLED = "(called {name} with {arguments})"
+RESULT = "Result of {name}: {text}"
+
+_CODE = r"(?P<code>```.*?(?:```|\Z)|`[^`\n]+`)"
+_FLAGS = re.DOTALL | re.IGNORECASE | re.MULTILINE
+_THINK = re.compile(_CODE + r"|<think(?:ing)?>.*?</think(?:ing)?>", _FLAGS)
+_THINK_TAG = re.compile(_CODE + r"|(?P<begin><think(?:ing)?>)|</think(?:ing)?>[ \t]*(?P<newline>\n)?", _FLAGS)
+_CUT_OFF = re.compile(r"\s*<think(?:ing)?>", re.IGNORECASE)
+_ROLE = re.compile(r"\A\s*assistant\s*:\s*", re.IGNORECASE)
 
 
 def as_reference(text: str) -> str:
-    """What the next round sees of a proposal: no thinking blocks, no role prefix, no outer space."""
-    said = _THINK_WITHOUT_BEGIN.sub("", _THINK.sub("", text))
-    return _ROLE.sub("", said).strip()
+    """What the next round sees of a proposal: no thinking, no "assistant:" before it, no outer space.
+
+    An answer may be about these very tags, so only what is surely thinking goes: closed blocks outside
+    code, a block at the very beginning that was cut off, and what a lone closing tag ends.
+    """
+    said = _ROLE.sub("", _THINK.sub(lambda found: found["code"] or "", _after_unopened(text)))
+    return "" if _CUT_OFF.match(said) else said.strip()
+
+
+def _after_unopened(text: str) -> str:
+    """The text behind a closing tag without an opening one: chat templates may open it (DeepSeek-R1)."""
+    for tag in _THINK_TAG.finditer(text):
+        if tag["begin"]:
+            return text
+        on_its_own = tag.end() == len(text) and not text[: tag.start()].rpartition("\n")[2].strip()
+        if not tag["code"] and (tag["newline"] or on_its_own):
+            return text[tag.end() :]
+    return text
 
 
 def fence_marker(texts: Iterable[str]) -> str:
@@ -55,14 +77,15 @@ def fence_marker(texts: Iterable[str]) -> str:
     return "=" * width
 
 
-def references_block(texts: Sequence[str], absent: Sequence[str] = ()) -> str:
+def references_block(texts: Sequence[str], absent: Sequence[str] = (), beside: Sequence[str] = ()) -> str:
     """Number and fence the proposals of a round.
 
     Args:
         texts: Proposals, in proposer order, already stripped by `as_reference`.
         absent: Names of those who gave none.
+        beside: Texts that stand in the same message; they contain no marker either.
     """
-    marker = fence_marker(texts)
+    marker = fence_marker([*texts, *absent, *beside])
     drafts = [f"{marker} draft {n}\n{text}\n{marker} end of draft {n}" for n, text in enumerate(texts, 1)]
     parts = [MATERIAL, *drafts]
     if absent:
@@ -80,13 +103,13 @@ def proposer_messages(
 
     Args:
         messages: The caller's conversation, unchanged but for its leading system messages, which
-            open the one system message; images and documents pass through.
+            open the one system message, and its tool turns, which become text; images and documents
+            pass through.
         role: Who this proposer is; None for nobody in particular.
         references: Stripped proposals of the round before; empty in the first round.
         absent: Who was asked in the round before and gave nothing.
     """
-    guidance = [REFINE, references_block(references, absent)] if references else []
-    return with_system_text(messages, [*([role] if role else []), *guidance])
+    return _guided(without_tool_turns(messages), role, REFINE, references, absent)
 
 
 def aggregator_messages(
@@ -98,13 +121,27 @@ def aggregator_messages(
     """What the aggregator reads: its role, the drafts, the conversation; with no drafts, no word of them.
 
     Args:
-        messages: As for `proposer_messages`.
+        messages: The caller's conversation, unchanged but for its leading system messages.
         references: Stripped proposals of the last round that has any.
         absent: Who was asked in that round and gave nothing.
         role: Who the aggregator is; None for nobody in particular.
     """
-    guidance = [AGGREGATE, references_block(references, absent)] if references else []
-    return with_system_text(messages, [*([role] if role else []), *guidance])
+    return _guided(messages, role, AGGREGATE, references, absent)
+
+
+def _guided(
+    messages: Sequence[ChatMessage],
+    role: str | None,
+    task: str,
+    references: Sequence[str],
+    absent: Sequence[str],
+) -> list[ChatMessage]:
+    parts = [role] if role else []
+    if references:
+        # What the caller put there, documents perhaps, must not open or close a fence either.
+        given = [message.content or "" for message in split_system(messages)[0]]
+        parts += [task, references_block(references, absent, [*given, *parts])]
+    return with_system_text(messages, parts)
 
 
 def with_system_text(messages: Sequence[ChatMessage], parts: Sequence[str]) -> list[ChatMessage]:
@@ -113,10 +150,70 @@ def with_system_text(messages: Sequence[ChatMessage], parts: Sequence[str]) -> l
         return list(messages)
     lead, rest = split_system(messages)
     given = [block for message in lead for block in message.blocks]
-    text = "\n\n".join([*(b.text for b in given if isinstance(b, TextBlock)), *parts])
-    others = [block for block in given if not isinstance(block, TextBlock)]
-    system = ChatMessage(role=MessageRole.SYSTEM, blocks=[TextBlock(text=text), *others])
-    return [system, *rest]
+    texts = [block.text for block in given if isinstance(block, TextBlock)]
+    blocks: list[ContentBlock]
+    if len(texts) == len(given):
+        blocks = [TextBlock(text="\n\n".join([*texts, *parts]))]
+    else:
+        # A cache point ends the prefix that stays the same, so ours may only stand behind it.
+        blocks = [*given, TextBlock(text="\n\n".join(parts))]
+    extra = dict(lead[0].additional_kwargs) if lead else {}
+    return [ChatMessage(role=MessageRole.SYSTEM, blocks=blocks, additional_kwargs=extra), *rest]
+
+
+def without_tool_turns(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """The conversation with tool calls and their results told in words.
+
+    For a call that offers no tools: some APIs answer 400 to tool turns without the tools' schemas.
+    """
+    names: dict[str, str] = {}
+    told = []
+    for message in messages:
+        calls = tool_calls_of(message)
+        names.update({identity: name for identity, name, _ in calls})
+        if message.role in (MessageRole.TOOL, MessageRole.FUNCTION):
+            told.append(_result_told(message, names))
+        else:
+            told.append(_calls_told(message, calls) if calls else message)
+    return told
+
+
+def tool_calls_of(message: ChatMessage) -> list[tuple[str, str, str]]:
+    """The id, name and arguments of each tool call in a message, as blocks or in the older form."""
+    blocks = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
+    if blocks:
+        return [(block.tool_call_id or "", block.tool_name, _in_words(block.tool_kwargs)) for block in blocks]
+    calls = []
+    for call in message.additional_kwargs.get("tool_calls") or []:
+        function = _part(call, "function") or call
+        arguments = _part(function, "arguments") or {}
+        calls.append((str(_part(call, "id") or ""), str(_part(function, "name")), _in_words(arguments)))
+    return calls
+
+
+def _calls_told(message: ChatMessage, calls: Sequence[tuple[str, str, str]]) -> ChatMessage:
+    said = [block for block in message.blocks if not isinstance(block, ToolCallBlock)]
+    said = [block for block in said if not isinstance(block, TextBlock) or block.text]
+    words = [TextBlock(text=CALLED.format(name=name, arguments=arguments)) for _, name, arguments in calls]
+    extra = {key: value for key, value in message.additional_kwargs.items() if key != "tool_calls"}
+    return ChatMessage(role=message.role, blocks=[*said, *words], additional_kwargs=extra)
+
+
+def _result_told(message: ChatMessage, names: Mapping[str, str]) -> ChatMessage:
+    extra = message.additional_kwargs
+    identity = str(extra.get("tool_call_id") or extra.get("call_id") or "")
+    name = names.get(identity) or extra.get("name") or "a tool"
+    others = [block for block in message.blocks if not isinstance(block, TextBlock)]
+    told = TextBlock(text=RESULT.format(name=name, text=message.content or ""))
+    return ChatMessage(role=MessageRole.USER, blocks=[told, *others])
+
+
+def _in_words(arguments: Any) -> str:
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, default=str, ensure_ascii=False)
+
+
+def _part(holder: Any, name: str) -> Any:
+    return holder.get(name) if isinstance(holder, dict) else getattr(holder, name, None)
 
 
 def split_system(messages: Sequence[ChatMessage]) -> tuple[list[ChatMessage], list[ChatMessage]]:

@@ -1,27 +1,34 @@
-"""A proposer: a model or agent with a name, a role and settings; and the placing of one call.
+"""A proposer: a model or agent with a name, a role and settings; and what a call to one is.
 
-`place` turns a call into an outcome: policies are asked, a slot is waited for, transient failures are
-retried, everything else becomes a `Missing`. It knows neither rounds nor prompts.
+`CallPolicy` is how budgets, caches, replay, traces and checkpoints take part: asked before each call,
+told after it. It knows neither rounds nor prompts, and places no calls.
 """
 
 from __future__ import annotations
 
-import asyncio
+import copy
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.llms.llm import LLM
+from typing_extensions import Self
 
-from llama_index.packs.mixture_of_agents.endpoint import AgentEndpoint, Endpoint, LLMEndpoint, Reply
+from llama_index.packs.mixture_of_agents.checks import (
+    has_methods,
+    number,
+    seconds,
+    shortened,
+    shown,
+    text,
+    whole_number,
+)
+from llama_index.packs.mixture_of_agents.endpoint import AgentEndpoint, Endpoint, LLMEndpoint
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
-from llama_index.packs.mixture_of_agents.prompts import as_reference
 from llama_index.packs.mixture_of_agents.results import Missing, Proposal
-from llama_index.packs.mixture_of_agents.retries import describe, status_of, with_retries
 from llama_index.packs.mixture_of_agents.sampling import Sampling
-from llama_index.packs.mixture_of_agents.slots import CallSlots
 
 
 class Proposer:
@@ -56,27 +63,39 @@ class Proposer:
         self.sampling = Sampling(temperature, max_tokens, seed)
         self.role = role
         self.timeout = timeout
-        self._check()
-        self.name = name or self._own_name()
+        self._check_model()
+        # Asked of an LLM that has a name, too: the context window is read from the same place later.
+        own_name = self._own_name()
+        self.name = own_name if name is None else name
+        self._check_settings()
 
-    def _check(self) -> None:
-        if not self.is_llm and not callable(getattr(self.model, "run", None)):
+    def _check_model(self) -> None:
+        if not self.is_llm and not has_methods(self.model, "run"):
             raise ConfigurationError(
-                f"A proposer needs a LlamaIndex LLM or an agent with run(); found {self.model!r}. "
+                f"A proposer needs a LlamaIndex LLM or an agent with run(); found {shown(self.model)}. "
                 "Pass an LLM object, for example OpenAI(model='gpt-4o-mini')."
             )
+
+    def _check_settings(self) -> None:
         if not self.is_llm and self.sampling.given():
             raise ConfigurationError(
                 f"An agent takes no {', '.join(self.sampling.given())}; set it on the agent's own LLM."
             )
         check_sampling(self.sampling)
-        if self.timeout is not None and not self.timeout > 0:
-            raise ConfigurationError(f"timeout must be > 0 seconds or None; found {self.timeout}.")
+        text("name", self.name)
+        text("role", self.role, or_empty=True)
+        seconds("timeout", self.timeout, none="for no limit")
 
     def _own_name(self) -> str:
         if isinstance(self.model, LLM):
-            return self.model.metadata.model_name
+            return _model_name(self.model) or self.model.class_name()
         return str(getattr(self.model, "name", None) or type(self.model).__name__)
+
+    def described(self) -> dict[str, Any]:
+        """Which model this is, under which role, as JSON; the same in every process."""
+        model = _model_name(self.model) if isinstance(self.model, LLM) else getattr(self.model, "name", None)
+        described = {"class": type(self.model).__name__, "model": str(model)}
+        return {"name": self.name, "role": self.role, **described}
 
     def endpoint(self, defaults: Sampling) -> Endpoint:
         """The way to call it, with `defaults` where its own settings say nothing."""
@@ -84,21 +103,41 @@ class Proposer:
             return LLMEndpoint(self.model, self.sampling.over(defaults))
         return AgentEndpoint(self.model)
 
-    def replaced(self, **changes: Any) -> Proposer:
-        """The same proposer with other arguments: name, role, temperature, max_tokens, seed, timeout."""
-        own = {"name": self.name, "role": self.role, "timeout": self.timeout, **self.sampling.given()}
-        return Proposer(self.model, **{**own, **changes})
+    def replaced(self, **changes: Any) -> Self:
+        """The same proposer with other arguments: name, role, temperature, max_tokens, seed, timeout.
+
+        A copy, not a new one: a subclass has attributes and arguments of its own.
+        """
+        settings = {name: changes.pop(name) for name in vars(self.sampling) if name in changes}
+        unknown = changes.keys() - {"name", "role", "timeout"}
+        if unknown:
+            raise TypeError(f"replaced() takes no {', '.join(sorted(unknown))}")
+        other = copy.copy(self)
+        vars(other).update(changes, sampling=replace(self.sampling, **settings))
+        other._check_settings()
+        return other
 
     def __repr__(self) -> str:
         return f"Proposer({self.name!r})"
 
 
+def _model_name(llm: LLM) -> str:
+    """The name in an LLM's metadata, which some classes work out from a table of the models they know."""
+    try:
+        return llm.metadata.model_name
+    except Exception as error:
+        raise ConfigurationError(
+            f"This {type(llm).__name__} cannot say what model it is: {shortened(str(error))} Pass one whose "
+            "metadata can be read, such as OpenAILike(model=..., context_window=...) for a model that its "
+            "class does not know."
+        ) from error
+
+
 def check_sampling(sampling: Sampling) -> None:
     """Refuse settings no model takes."""
-    if sampling.temperature is not None and not 0 <= sampling.temperature <= 2:
-        raise ConfigurationError(f"temperature must be between 0 and 2; found {sampling.temperature}.")
-    if sampling.max_tokens is not None and sampling.max_tokens < 1:
-        raise ConfigurationError(f"max_tokens must be at least 1; found {sampling.max_tokens}.")
+    number("temperature", sampling.temperature, 0, 2, none="for the model's own")
+    whole_number("max_tokens", sampling.max_tokens, 1, none="for the model's own")
+    whole_number("seed", sampling.seed, none="for none")
 
 
 def as_proposers(models: Sequence[Any]) -> list[Proposer]:
@@ -133,6 +172,8 @@ class Call:
         proposer: Whom it goes to.
         messages: What it says.
         sampling: The settings that travel with it.
+        may_call_tools: Whether tool calls count as an answer.
+        stoppable: False when the call, once cut, goes on in its thread.
     """
 
     run_id: str
@@ -141,6 +182,17 @@ class Call:
     proposer: str
     messages: Sequence[ChatMessage]
     sampling: Sampling
+    may_call_tools: bool = False
+    stoppable: bool = True
+
+    def missing(self, reason: str, status: int | None = None) -> Missing:
+        """The record of this call without an answer."""
+        return Missing(proposer=self.proposer, layer=self.layer, reason=reason, status=status)
+
+    def cut(self, reason: str) -> Missing:
+        """The record of this call cut off while it was out."""
+        left = "" if self.stoppable else "; it has no async methods, so its thread is abandoned"
+        return self.missing(reason + left)
 
 
 class CallPolicy(Protocol):
@@ -151,113 +203,3 @@ class CallPolicy(Protocol):
 
     async def after(self, call: Call, outcome: Proposal | Missing) -> None:
         """What became of a call that went out."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a call: the record, and the live objects behind it where there are any."""
-
-    record: Proposal | Missing
-    message: ChatMessage | None = None
-    error: BaseException | None = None
-
-
-@dataclass(frozen=True)
-class Placing:
-    """What placing a call takes besides the call.
-
-    Attributes:
-        slots: The limit on calls in flight.
-        policies: Asked in order before, told in order after.
-        max_retries: Tries after the first, for transient failures.
-        clock: Monotonic seconds.
-    """
-
-    slots: CallSlots
-    policies: Sequence[CallPolicy]
-    max_retries: int
-    clock: Callable[[], float]
-
-
-async def place(
-    call: Call,
-    speak: Callable[[], Awaitable[Reply]],
-    placing: Placing,
-    on_retry: Callable[[BaseException, float], None],
-    timeout: float | None = None,
-) -> Outcome:
-    """Place one call and say what became of it; only a cancellation is raised.
-
-    Args:
-        call: What the policies see of it.
-        speak: One attempt at it.
-        placing: Slots, policies, retries and the clock.
-        on_retry: Told of each further try, with its error and wait in seconds.
-        timeout: Seconds for all of it; None for no limit.
-    """
-    for policy in placing.policies:
-        answered = await policy.before(call)
-        if answered is not None:
-            return Outcome(answered)
-    outcome = await _speak_in_time(call, speak, placing, on_retry, timeout)
-    for policy in placing.policies:
-        await policy.after(call, outcome.record)
-    return outcome
-
-
-async def _speak_in_time(
-    call: Call,
-    speak: Callable[[], Awaitable[Reply]],
-    placing: Placing,
-    on_retry: Callable[[BaseException, float], None],
-    timeout: float | None,
-) -> Outcome:
-    async def attempt() -> Reply:
-        async with placing.slots.hold():
-            return await speak()
-
-    started = placing.clock()
-    try:
-        reply = await asyncio.wait_for(
-            with_retries(attempt, max_retries=placing.max_retries, on_retry=on_retry), timeout
-        )
-    except asyncio.CancelledError as error:
-        if _is_being_cancelled():
-            raise
-        reason = "its call was cancelled from within"
-        return Outcome(Missing(proposer=call.proposer, layer=call.layer, reason=reason), error=error)
-    except Exception as error:
-        took = placing.clock() - started
-        return Outcome(_missing(call, error, timeout, took), error=error)
-    return _outcome(call, reply, placing.clock() - started)
-
-
-def _is_being_cancelled() -> bool:
-    """Whether someone cancels this task, as opposed to a model that raises CancelledError itself.
-
-    Python 3.10 cannot tell; there every cancellation counts as meant.
-    """
-    cancelling = getattr(asyncio.current_task(), "cancelling", None)
-    return cancelling is None or cancelling() > 0
-
-
-def _missing(call: Call, error: Exception, timeout: float | None, took: float) -> Missing:
-    timed_out = isinstance(error, asyncio.TimeoutError) and timeout is not None and took >= timeout
-    reason = f"no answer within its timeout of {timeout:g} s" if timed_out else describe(error)
-    return Missing(proposer=call.proposer, layer=call.layer, reason=reason, status=status_of(error))
-
-
-def _outcome(call: Call, reply: Reply, took: float) -> Outcome:
-    if not as_reference(reply.text) and not has_tool_calls(reply.message):
-        reason = "answered without text"
-        return Outcome(Missing(proposer=call.proposer, layer=call.layer, reason=reason))
-    record = Proposal(
-        proposer=call.proposer, layer=call.layer, text=reply.text, usage=reply.usage, latency_seconds=took
-    )
-    return Outcome(record, reply.message)
-
-
-def has_tool_calls(message: ChatMessage) -> bool:
-    """Whether a message asks for tools, as blocks or in the older form."""
-    blocks = any(block.block_type == "tool_call" for block in message.blocks)
-    return blocks or bool(message.additional_kwargs.get("tool_calls"))

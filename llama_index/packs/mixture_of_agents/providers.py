@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import Any
 
 from llama_index.core.llms.llm import LLM
+from pydantic import ValidationError
 
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 
@@ -157,7 +158,7 @@ def llm_named(name: str) -> LLM:
     except ConfigurationError:
         raise
     except (ValueError, TypeError, ImportError) as error:
-        raise ConfigurationError(f"{model} cannot be used: {_shortened(str(error))}") from error
+        raise ConfigurationError(f"{model} cannot be used: {_shortened(_said(error))}") from error
     return llm
 
 
@@ -247,6 +248,14 @@ def _class_of(model: ModelName, provider: Provider) -> Any:
         raise ConfigurationError(
             f"{model} needs the package {provider.package} ({error}). Run: pip install {provider.package}"
         ) from error
+
+
+def _said(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    # Its own text shows what was passed, the key too.
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
 
 
 def _shortened(text: str, limit: int = 600) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from llama_index.packs.mixture_of_agents.tasks import stop
+
 T = TypeVar("T")
 
 
@@ -97,7 +99,7 @@ class Round:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
-            await _stop(task)
+            await stop(task)
             return cut(self._closed.result())
         finally:
             if not task.done():
@@ -119,9 +121,3 @@ class Round:
     def _close(self, reason: str) -> None:
         if not self._closed.done():
             self._closed.set_result(reason)
-
-
-async def _stop(task: asyncio.Task[Any], patience: float = 1.0) -> None:
-    """Cancel a task and give it a moment to unwind; one that clings on is left behind."""
-    task.cancel()
-    await asyncio.wait({task}, timeout=patience)

@@ -20,8 +20,8 @@ from pydantic import BaseModel, Field
 
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, MixtureTimeoutError
 from llama_index.packs.mixture_of_agents.mixture import Mixture
+from llama_index.packs.mixture_of_agents.placing import Outcome, Placing
 from llama_index.packs.mixture_of_agents.prompts import as_reference
-from llama_index.packs.mixture_of_agents.proposers import Placing
 from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal, Usage
 from llama_index.packs.mixture_of_agents.rounds import Round, last_round_with_proposals
 
@@ -69,11 +69,12 @@ class LiveRun:
         started: When it began, in the placing's clock.
         aggregator_options: Keyword arguments for the aggregator's call alone (tools).
         streams: Whether the synthesis is streamed.
-        errors: What calls raised, for the causes of a final error.
-        outcomes: Outcomes so far, by (layer, index), of open rounds too.
+        asked: Who was called so far, by (layer, index).
+        outcomes: What became of them, of open rounds too.
         streamed: What has been streamed of the answer.
         deadline: The timer of the run's `timeout`.
         watch: The task that ends this when the run does.
+        closing: Called once the run is over, to let go of what it held.
     """
 
     mixture: Mixture
@@ -82,11 +83,12 @@ class LiveRun:
     started: float
     aggregator_options: dict[str, Any] = field(default_factory=dict)
     streams: bool = True
-    errors: list[BaseException] = field(default_factory=list)
-    outcomes: dict[tuple[int, int], Proposal | Missing] = field(default_factory=dict)
+    asked: dict[tuple[int, int], str] = field(default_factory=dict)
+    outcomes: dict[tuple[int, int], Outcome] = field(default_factory=dict)
     streamed: str = ""
     deadline: asyncio.TimerHandle | None = None
     watch: asyncio.Task[None] | None = None
+    closing: list[Callable[[], None]] = field(default_factory=list)
     _rounds: dict[int, Round] = field(default_factory=dict)
     _working: set[asyncio.Task[Any]] = field(default_factory=set)
     _material: dict[int, tuple[list[str], list[str]]] = field(default_factory=dict)
@@ -121,6 +123,12 @@ class LiveRun:
             opened.end()
         for task in self._working:
             task.cancel()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of what the run held; the next one may want it as soon as this one has its answer."""
+        for close in self.closing:
+            close()
 
     @contextmanager
     def work(self) -> Iterator[None]:
@@ -147,18 +155,38 @@ class LiveRun:
             partial=self.partial(),
         )
 
+    def errors(self) -> list[BaseException]:
+        """What calls raised, in the order of their places."""
+        found = (self.outcomes[place].error for place in sorted(self.outcomes))
+        return [error for error in found if error is not None]
+
+    def lost_usage(self) -> list[Usage]:
+        """What calls used that gave no proposal."""
+        return [outcome.usage for outcome in self.outcomes.values() if isinstance(outcome.record, Missing)]
+
     def partial(self) -> MixtureResponse:
-        """What there is so far: proposals of open rounds too, and the answer as far as it streamed."""
-        ordered = [self.outcomes[place] for place in sorted(self.outcomes)]
-        proposals = [outcome for outcome in ordered if isinstance(outcome, Proposal)]
+        """What there is so far: proposals of open rounds too, and the answer as far as it streamed.
+
+        Whoever was asked and has not answered is missing.
+        """
+        records = [self._record(place) for place in sorted(self.asked)]
+        proposals = [record for record in records if isinstance(record, Proposal)]
         return MixtureResponse(
             text=self.streamed,
             proposals=proposals,
-            missing=[outcome for outcome in ordered if isinstance(outcome, Missing)],
-            usage=Usage.total(proposal.usage for proposal in proposals),
+            missing=[record for record in records if isinstance(record, Missing)],
+            usage=Usage.total(
+                self.outcomes[place].usage if place in self.outcomes else Usage() for place in self.asked
+            ),
             latency_seconds=self.elapsed(),
             run_id=self.run_id,
         )
+
+    def _record(self, place: tuple[int, int]) -> Proposal | Missing:
+        if place in self.outcomes:
+            return self.outcomes[place].record
+        reason = "had not answered when the run's timeout passed"
+        return Missing(proposer=self.asked[place], layer=place[0], reason=reason)
 
 
 _current: ContextVar[LiveRun] = ContextVar("mixture_of_agents_run")

@@ -10,8 +10,8 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 from llama_index.core.llms import CustomLLM
@@ -47,15 +47,22 @@ class Sampling:
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
+def split_options(options: Mapping[str, Any]) -> tuple[Sampling, dict[str, Any]]:
+    """The settings among the keyword arguments of a call, and the other arguments."""
+    names = [field.name for field in fields(Sampling)]
+    others = {name: value for name, value in options.items() if name not in names}
+    return Sampling(**{name: options.get(name) for name in names}), others
+
+
 @dataclass(frozen=True)
-class Call:
+class ByKeyword:
     """A keyword argument of the call."""
 
     name: str
 
 
 @dataclass(frozen=True)
-class Field:
+class ByField:
     """A field of the LLM, set on a copy; or its other name, where `additional_kwargs` has that."""
 
     name: str
@@ -63,7 +70,7 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Extra:
+class ByEntry:
     """An entry of the LLM's dictionary field, set on a copy."""
 
     name: str
@@ -71,58 +78,68 @@ class Extra:
 
 
 @dataclass(frozen=True)
-class Nested:
+class ByArgument:
     """An entry of a dictionary passed with the call."""
 
     name: str
     argument: str
 
 
-Way = Call | Field | Extra | Nested
+Way = ByKeyword | ByField | ByEntry | ByArgument
 Form = Mapping[str, Way]
 
 FORMS: Mapping[str, Form] = {
     "OpenAI": {
-        "temperature": Field("temperature"),
-        "max_tokens": Field("max_tokens", other_name="max_completion_tokens"),
-        "seed": Extra("seed"),
+        "temperature": ByField("temperature"),
+        "max_tokens": ByField("max_tokens", other_name="max_completion_tokens"),
+        "seed": ByEntry("seed"),
     },
-    "OpenAIResponses": {"temperature": Field("temperature"), "max_tokens": Field("max_output_tokens")},
+    "OpenAIResponses": {"temperature": ByField("temperature"), "max_tokens": ByField("max_output_tokens")},
     "MistralAI": {
-        "temperature": Call("temperature"),
-        "max_tokens": Call("max_tokens"),
-        "seed": Call("random_seed"),
+        "temperature": ByKeyword("temperature"),
+        "max_tokens": ByKeyword("max_tokens"),
+        "seed": ByKeyword("random_seed"),
     },
-    "Anthropic": {"temperature": Call("temperature"), "max_tokens": Call("max_tokens")},
+    "Anthropic": {"temperature": ByKeyword("temperature"), "max_tokens": ByKeyword("max_tokens")},
     "Ollama": {
-        "temperature": Field("temperature"),
-        "max_tokens": Extra("num_predict"),
-        "seed": Extra("seed"),
+        "temperature": ByField("temperature"),
+        "max_tokens": ByEntry("num_predict"),
+        "seed": ByEntry("seed"),
     },
     "GoogleGenAI": {
-        "temperature": Nested("temperature", "generation_config"),
-        "max_tokens": Nested("max_output_tokens", "generation_config"),
-        "seed": Nested("seed", "generation_config"),
+        "temperature": ByArgument("temperature", "generation_config"),
+        "max_tokens": ByArgument("max_output_tokens", "generation_config"),
+        "seed": ByArgument("seed", "generation_config"),
     },
     "HuggingFaceLLM": {
-        "temperature": Extra("temperature", "generate_kwargs"),
-        "max_tokens": Field("max_new_tokens"),
+        "temperature": ByEntry("temperature", "generate_kwargs"),
+        "max_tokens": ByField("max_new_tokens"),
     },
 }
-"""Class name (searched along the class's ancestry) -> setting -> where it goes. No entry for a
-setting: the class has no place for it, and it is left out."""
+"""Name of an integration's class (searched along the class's ancestry) -> setting -> where it goes. No
+entry for a setting: the class has no place for it, and it is left out."""
 
-_ANY_KEYWORD: Form = {name: Call(name) for name in ("temperature", "max_tokens", "seed")}
+_ANY_KEYWORD: Form = {name: ByKeyword(name) for name in ("temperature", "max_tokens", "seed")}
 
 
 def form_of(llm: LLM) -> Form:
-    """The form an LLM takes its settings in; unknown classes by what their methods accept."""
-    for ancestor in type(llm).__mro__:
-        if ancestor.__name__ in FORMS:
-            return _without_refused(llm, FORMS[ancestor.__name__])
+    """The form an LLM takes its settings in; unknown classes by what their methods accept.
+
+    A class whose methods take no keywords and that has the field gets it set on a copy, as the caller's
+    object must stay as it is. So what such a class keeps track of in plain fields while it is called (a
+    counter, say) the caller's object does not see; methods that take `**kwargs` are called on it.
+    """
+    for ancestor in integration_classes(llm):
+        if ancestor in FORMS:
+            return _without_refused(llm, FORMS[ancestor])
     if accepts_keywords(llm):
         return _ANY_KEYWORD
-    return {name: Field(name) for name in _ANY_KEYWORD if name in type(llm).model_fields}
+    return {name: ByField(name) for name in _ANY_KEYWORD if name in type(llm).model_fields}
+
+
+def integration_classes(llm: LLM) -> list[str]:
+    """The class's ancestry as far as it is LlamaIndex's own; anyone may name a class of theirs OpenAI."""
+    return [cls.__name__ for cls in type(llm).__mro__ if cls.__module__.startswith("llama_index.llms.")]
 
 
 def _without_refused(llm: LLM, form: Form) -> Form:
@@ -132,24 +149,34 @@ def _without_refused(llm: LLM, form: Form) -> Form:
 def refuses_temperature(llm: LLM) -> bool:
     """True for reasoning models whose API answers 400 to a temperature."""
     model = str(getattr(llm, "model", ""))
-    lineage = {ancestor.__name__ for ancestor in type(llm).__mro__}
-    if lineage & {"OpenAI", "OpenAIResponses"}:
+    lineage = integration_classes(llm)
+    if {"OpenAI", "OpenAIResponses"}.intersection(lineage):
         from llama_index.llms.openai.utils import O1_MODELS
 
         return model in O1_MODELS
     if "Anthropic" in lineage:
-        own = next(ancestor for ancestor in type(llm).__mro__ if ancestor.__name__ == "Anthropic")
-        module = sys.modules[own.__module__]
+        modules = (cls.__module__ for cls in type(llm).__mro__ if cls.__name__ == "Anthropic")
+        module = sys.modules[next(name for name in modules if name.startswith("llama_index.llms."))]
         return any(name in model for name in getattr(module, "ANTHROPIC_NO_TEMP_MODELS", ()))
     return False
 
 
 def accepts_keywords(llm: LLM) -> bool:
     """Whether keyword arguments of a chat call reach a method that takes any."""
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in _parameters(llm).values())
+
+
+def refused_keywords(llm: LLM, names: Iterable[str]) -> list[str]:
+    """Those of the names that are no keyword argument of a chat call to this class."""
+    if accepts_keywords(llm):
+        return []
+    return [name for name in names if name not in _parameters(llm)]
+
+
+def _parameters(llm: LLM) -> Mapping[str, inspect.Parameter]:
     # CustomLLM.chat takes any keyword, but hands them on to the subclass's complete().
     method = type(llm).complete if definer(llm, "chat") is CustomLLM else type(llm).chat
-    parameters = inspect.signature(inspect.unwrap(method)).parameters.values()
-    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    return inspect.signature(inspect.unwrap(method)).parameters
 
 
 def definer(llm: LLM, method: str) -> type:
@@ -168,7 +195,8 @@ def settle(llm: LLM, sampling: Sampling) -> tuple[LLM, dict[str, Any]]:
         sampling: What to set.
 
     Returns:
-        The LLM to call (itself, or a copy that carries fields) and the call's keyword arguments.
+        The LLM to call (itself, or a copy that carries fields: see `form_of`) and the call's keyword
+        arguments.
         Settings the class has no place for are left out, with a warning in the log.
     """
     form = form_of(llm)
@@ -183,18 +211,18 @@ def settle(llm: LLM, sampling: Sampling) -> tuple[LLM, dict[str, Any]]:
 
 
 def _place(llm: LLM, way: Way, value: Any, updates: dict[str, Any], call: dict[str, Any]) -> None:
-    if isinstance(way, Call):
+    if isinstance(way, ByKeyword):
         call[way.name] = value
-    elif isinstance(way, Nested):
+    elif isinstance(way, ByArgument):
         call.setdefault(way.argument, {})[way.name] = value
-    elif isinstance(way, Extra):
+    elif isinstance(way, ByEntry):
         held = updates.get(way.field, getattr(llm, way.field, None) or {})
         updates[way.field] = {**held, way.name: value}
     else:
         _place_field(llm, way, value, updates)
 
 
-def _place_field(llm: LLM, way: Field, value: Any, updates: dict[str, Any]) -> None:
+def _place_field(llm: LLM, way: ByField, value: Any, updates: dict[str, Any]) -> None:
     held = updates.get("additional_kwargs", getattr(llm, "additional_kwargs", None) or {})
     if way.other_name in held:
         updates[way.name] = None

@@ -7,6 +7,7 @@ calls are.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections import deque
 from collections.abc import AsyncIterator
@@ -17,21 +18,30 @@ from contextlib import asynccontextmanager
 class CallSlots:
     """So many calls at once, first come first served.
 
+    A blocking call that was left behind at a deadline no longer holds its slot: it may hang for ever.
+
     Args:
         limit: Most calls in flight; None for no limit.
     """
 
     def __init__(self, limit: int | None) -> None:
-        self._free = limit
+        self._limit = limit
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._free = self._limit
         self._lock = threading.Lock()
-        self._waiting: deque[Future[None]] = deque()
+        self._waiting: deque[tuple[asyncio.AbstractEventLoop, Future[None]]] = deque()
 
     @asynccontextmanager
     async def hold(self) -> AsyncIterator[None]:
         """Wait for a slot, hold it within the block, give it back however the block ends."""
-        if self._free is None:
+        if self._limit is None:
             yield
             return
+        if self._pid != os.getpid():
+            self._begin()  # whoever held or awaited a slot did not come along through the fork
         await self._acquire()
         try:
             yield
@@ -56,7 +66,7 @@ class CallSlots:
                 self._free -= 1
                 return None
             turn: Future[None] = Future()
-            self._waiting.append(turn)
+            self._waiting.append((asyncio.get_running_loop(), turn))
             return turn
 
     def _release(self) -> None:
@@ -69,7 +79,8 @@ class CallSlots:
 
     def _next_in_line(self) -> Future[None] | None:
         while self._waiting:
-            turn = self._waiting.popleft()
-            if turn.set_running_or_notify_cancel():
+            loop, turn = self._waiting.popleft()
+            # A loop that was closed with tasks pending never takes what it is handed.
+            if not loop.is_closed() and turn.set_running_or_notify_cancel():
                 return turn
         return None

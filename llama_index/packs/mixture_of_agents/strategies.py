@@ -6,9 +6,11 @@ sees no question. `self` is Self-MoA, arXiv 2502.00674: one strong model, sample
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from itertools import cycle, islice
 
+from llama_index.packs.mixture_of_agents.checks import shown
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.proposers import Proposer
 
@@ -64,20 +66,36 @@ STRATEGIES: dict[str, Strategy] = {
 }
 
 
-def strategy_named(strategy: str | Strategy) -> Strategy:
+def strategy_named(strategy: object) -> Strategy:
     """The strategy of that name, or the function itself.
 
     Raises:
-        ConfigurationError: No strategy has that name.
+        ConfigurationError: No strategy has that name, or the function takes other arguments.
     """
     if callable(strategy):
+        _check_arguments(strategy)
         return strategy
-    if strategy not in STRATEGIES:
+    if not isinstance(strategy, str) or strategy not in STRATEGIES:
         raise ConfigurationError(
-            f"Unknown strategy {strategy!r}; use one of {', '.join(map(repr, STRATEGIES))}, or a function "
-            "(layer, proposers, wanted) -> list of Proposer."
+            f"Unknown strategy {shown(strategy)}; use one of {', '.join(map(repr, STRATEGIES))}, or a "
+            "function (layer, proposers, wanted) -> list of Proposer."
         )
     return STRATEGIES[strategy]
+
+
+def _check_arguments(strategy: Strategy) -> None:
+    try:
+        signature = inspect.signature(strategy)
+    except ValueError:  # written in C, it need not have one; the call will show
+        return
+    try:
+        signature.bind(1, [], 1)
+    except TypeError as error:
+        name = getattr(strategy, "__name__", type(strategy).__name__)
+        raise ConfigurationError(
+            f"The strategy {name}{signature} cannot be called with (layer, proposers, wanted): {error}. "
+            "Give it these three arguments, in this order."
+        ) from error
 
 
 def seats_wanted(strategy: str | Strategy, proposers: int, asked: int | None) -> int:

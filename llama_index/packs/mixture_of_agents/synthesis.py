@@ -8,17 +8,22 @@ overflow a candidate's context window are aggregated over a sliding window (Self
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.base.llms.types import ChatMessage, ContentBlock, MessageRole, TextBlock
 from llama_index.core.llms.llm import LLM
 from llama_index.core.utils import get_tokenizer
 
 from llama_index.packs.mixture_of_agents.endpoint import Reply
 from llama_index.packs.mixture_of_agents.errors import BrokenStreamError
 from llama_index.packs.mixture_of_agents.mixture import Mixture, Seat
-from llama_index.packs.mixture_of_agents.prompts import aggregator_messages, as_reference, sliding_windows
+from llama_index.packs.mixture_of_agents.prompts import (
+    aggregator_messages,
+    as_reference,
+    sliding_windows,
+    without_tool_turns,
+)
 from llama_index.packs.mixture_of_agents.results import Missing, Proposal, Usage
 
 ESTIMATE_MARGIN = 1.15
@@ -93,7 +98,8 @@ def _windows(whole: Synthesis, room: int, tokenize: Callable[[str], Sequence[Any
 
 
 def _byte_length(messages: Sequence[ChatMessage]) -> int:
-    return sum(len((message.content or "").encode()) + 16 for message in messages)
+    # A caller's text may hold half a surrogate pair, which the strict codec refuses.
+    return sum(len((message.content or "").encode(errors="surrogatepass")) + 16 for message in messages)
 
 
 def candidates(mixture: Mixture, proposals: Sequence[Proposal]) -> list[Seat]:
@@ -113,7 +119,8 @@ async def speak(
     Args:
         seat: Who writes.
         task: What it reads.
-        options: Keyword arguments of the last pass's call (tools).
+        options: Keyword arguments of the last pass's call; calls without tools are told of tool turns
+            in words.
         on_delta: Told each piece of the answer; None for no streaming.
 
     Raises:
@@ -121,10 +128,12 @@ async def speak(
     """
     so_far, used = "", []
     for turn in range(task.turns - 1):
-        reply = await seat.endpoint.reply(task.prompt(turn, so_far), {})
+        reply = await seat.endpoint.reply(without_tool_turns(task.prompt(turn, so_far)), {})
         so_far = as_reference(reply.text)
         used.append(reply.usage)
     prompt = task.prompt(task.turns - 1, so_far)
+    if not options.get("tools"):
+        prompt = without_tool_turns(prompt)
     if on_delta is None:
         last = await seat.endpoint.reply(prompt, options)
     else:
@@ -135,28 +144,57 @@ async def speak(
 async def _streamed(
     seat: Seat, prompt: Sequence[ChatMessage], options: dict[str, Any], on_delta: Callable[[str], None]
 ) -> Reply:
-    passed_on, last, usage = "", None, Usage()
+    said = _Said()
     try:
         async for reply in seat.endpoint.stream(prompt, options):
-            delta = reply.delta or reply.text[len(passed_on) :]
-            last, usage = reply, usage if reply.usage == Usage() else reply.usage
+            delta = said.take(reply)
             if delta:
-                passed_on += delta
                 on_delta(delta)
     except NotImplementedError:
         last = await seat.endpoint.reply(prompt, options)
         on_delta(last.text)
         return last
     except Exception as error:
-        if passed_on:
+        if said.text:
             raise BrokenStreamError(f"The stream of {seat.name} failed part-way: {error}") from error
         raise
-    return _whole_reply(last, passed_on, usage)
+    return said.whole()
 
 
-def _whole_reply(last: Reply | None, text: str, usage: Usage) -> Reply:
-    """The last piece's message, with the whole text where the class only streams deltas."""
-    message = last.message if last is not None else ChatMessage(role="assistant", content="")
-    if len(message.content or "") < len(text):
-        message = ChatMessage(role=message.role, content=text, additional_kwargs=message.additional_kwargs)
-    return Reply(message, usage)
+@dataclass
+class _Said:
+    """A stream so far, whether its pieces hold deltas, the whole text so far, or both.
+
+    Attributes:
+        text: What has been passed on.
+        others: The newest blocks that are no text (tool calls).
+        has_deltas: Whether the class streams deltas, so that a piece without one adds nothing.
+        last: The last piece.
+    """
+
+    text: str = ""
+    others: list[ContentBlock] = field(default_factory=list)
+    has_deltas: bool = False
+    last: Reply | None = None
+
+    def take(self, reply: Reply) -> str:
+        """Take the next piece in, and tell what it adds to the text."""
+        self.last = reply
+        self.others = [b for b in reply.message.blocks if not isinstance(b, TextBlock)] or self.others
+        self.has_deltas = self.has_deltas or bool(reply.delta)
+        delta = reply.delta
+        if not delta and reply.text.startswith(self.text):
+            delta = reply.text[len(self.text) :]
+        elif not self.has_deltas:
+            delta = reply.text
+        self.text += delta
+        return delta
+
+    def whole(self) -> Reply:
+        """The last piece's message, with everything said where its class only streams deltas."""
+        if self.last is None:
+            return Reply(ChatMessage(role=MessageRole.ASSISTANT, content=""))
+        message = self.last.message
+        if len(message.content or "") < len(self.text):
+            message = message.model_copy(update={"blocks": [TextBlock(text=self.text), *self.others]})
+        return Reply(message, self.last.usage)

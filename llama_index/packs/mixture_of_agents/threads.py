@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import os
 import queue
 import threading
@@ -18,6 +19,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_logger = logging.getLogger(__name__)
 
 
 async def in_thread(work: Callable[[], T]) -> T:
@@ -47,8 +49,12 @@ async def iterate_in_thread(start: Callable[[], Iterator[T]]) -> AsyncGenerator[
     context = contextvars.copy_context()
 
     def put(kind: str, value: Any = None) -> None:
-        if not left.is_set():
+        if left.is_set():
+            return
+        try:
             loop.call_soon_threadsafe(items.put_nowait, (kind, value))
+        except RuntimeError:  # the loop is closed: nobody listens any more
+            left.set()
 
     def carry() -> None:
         try:
@@ -79,9 +85,18 @@ class LoopThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = _LoopsThread(target=self._loop.run_forever, daemon=True, name="moa-loop")
+        self._thread = _LoopsThread(target=self._serve, daemon=True, name="moa-loop")
         self._pid = os.getpid()
+        self._stopping = False
         self._thread.start()
+
+    def _serve(self) -> None:
+        while not self._stopping:
+            try:
+                self._loop.run_forever()
+            except (SystemExit, KeyboardInterrupt):
+                # asyncio lets these out of any task. A tool that exits must not end everyone's runs.
+                _logger.warning("a task on the shared event loop tried to exit the process", exc_info=True)
 
     def is_lost(self) -> bool:
         """True in a forked child, where the thread no longer is."""
@@ -102,6 +117,7 @@ class LoopThread:
     def stop(self) -> None:
         """End the loop and its thread, and close what was opened on it."""
         asyncio.run_coroutine_threadsafe(self._loop.shutdown_asyncgens(), self._loop).result()
+        self._stopping = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

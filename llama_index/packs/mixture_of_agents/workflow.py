@@ -9,8 +9,9 @@ import asyncio
 import functools
 import time
 import uuid
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
@@ -20,7 +21,7 @@ from workflows.events import StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
 
 from llama_index.packs.mixture_of_agents.asking import ask_aggregator, ask_proposer
-from llama_index.packs.mixture_of_agents.checkpoint import Checkpoint
+from llama_index.packs.mixture_of_agents.checkpoint import Checkpoint, checkpoint_path
 from llama_index.packs.mixture_of_agents.events import (
     AskEvent,
     DeadlineEvent,
@@ -29,8 +30,9 @@ from llama_index.packs.mixture_of_agents.events import (
     SynthesizeEvent,
 )
 from llama_index.packs.mixture_of_agents.mixture import MixtureOptions, seat_mixture
+from llama_index.packs.mixture_of_agents.placing import Placing
 from llama_index.packs.mixture_of_agents.progress import Progress
-from llama_index.packs.mixture_of_agents.proposers import CallPolicy, Placing
+from llama_index.packs.mixture_of_agents.proposers import CallPolicy
 from llama_index.packs.mixture_of_agents.results import Missing, Proposal
 from llama_index.packs.mixture_of_agents.runs import (
     LiveRun,
@@ -61,11 +63,20 @@ class MixtureOfAgentsWorkflow(Workflow):
 
     def __init__(self, proposers: Any, aggregator: Any, **options: Unpack[MixtureOptions]) -> None:
         self.mixture = seat_mixture(proposers, aggregator, **options)
+        self._made_of = (type(self), proposers, aggregator, options)
         self._slots = CallSlots(self.mixture.max_concurrency)
         # The runtime reads num_workers from the class, so each width needs a class of its own.
         self.__class__ = _of_width(type(self), self.mixture.width)
         # The run's own deadline says what was there when it struck; the runtime's would not.
         super().__init__(timeout=None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A pickle is made anew: slots and connections belong to one process.
+        return _made_again, self._made_of
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MixtureOfAgentsWorkflow:
+        """A mixture of its own, with slots of its own, over the same models."""
+        return _made_again(*self._made_of)
 
     def run(
         self,
@@ -74,7 +85,7 @@ class MixtureOfAgentsWorkflow(Workflow):
         *,
         query_str: str | None = None,
         messages: Sequence[ChatMessage] | None = None,
-        checkpoint: str | None = None,
+        checkpoint: str | Path | None = None,
         streams: bool = True,
         aggregator_options: dict[str, Any] | None = None,
         **kwargs: Any,
@@ -100,7 +111,11 @@ class MixtureOfAgentsWorkflow(Workflow):
         resumes = ctx is not None and ctx.is_running
         if not isinstance(start_event, AskEvent) and not resumes:
             asked = list(messages) if messages is not None else None
-            start_event = AskEvent(query_str=query_str, messages=asked, checkpoint=checkpoint)
+            start_event = AskEvent(
+                query_str=query_str,
+                messages=asked,
+                checkpoint=checkpoint_path(checkpoint),
+            )
         run = self._live_run(start_event, kwargs.pop("run_id", None) or uuid.uuid4().hex)
         run.streams, run.aggregator_options = streams, aggregator_options or {}
         begin = super().run
@@ -111,12 +126,16 @@ class MixtureOfAgentsWorkflow(Workflow):
 
     def _live_run(self, event: StartEvent | None, run_id: str) -> LiveRun:
         policies: list[CallPolicy] = list(self.mixture.policies)
+        held: list[Callable[[], None]] = []
         if isinstance(event, AskEvent):
             messages = conversation(event.query_str, event.messages)
-            if event.checkpoint:
-                policies.insert(0, Checkpoint(event.checkpoint, self.mixture.fingerprint(messages)))
+            if event.checkpoint is not None:
+                fingerprint = self.mixture.fingerprint(messages)
+                checkpoint = Checkpoint(event.checkpoint, fingerprint, self.mixture.names)
+                policies.insert(0, checkpoint)
+                held.append(checkpoint.close)
         placing = Placing(self._slots, policies, self.mixture.max_retries, time.monotonic)
-        return LiveRun(mixture=self.mixture, placing=placing, run_id=run_id, started=time.monotonic())
+        return LiveRun(self.mixture, placing, run_id, started=time.monotonic(), closing=held)
 
     def _arm_deadline(self, run: LiveRun, handler: WorkflowHandler) -> None:
         if self.mixture.timeout is None:
@@ -140,7 +159,12 @@ class MixtureOfAgentsWorkflow(Workflow):
     @step
     async def propose(self, ctx: Context[MixtureState], ev: ProposeEvent) -> ProposalEvent:
         """Ask one proposer, for as long as its round waits."""
-        return await self._propose(ctx, ev)
+        run, state = current_run(), await ctx.store.get_state()
+        with run.work():
+            record = await ask_proposer(run, state, ev.layer, ev.index, _progress(ctx, run))
+        if isinstance(record, Proposal):
+            return ProposalEvent(layer=ev.layer, index=ev.index, proposal=record)
+        return ProposalEvent(layer=ev.layer, index=ev.index, missing=record)
 
     @step
     async def aggregate(
@@ -157,21 +181,14 @@ class MixtureOfAgentsWorkflow(Workflow):
     async def synthesize(self, ctx: Context[MixtureState], ev: SynthesizeEvent) -> StopEvent:
         """Write the answer, and stop."""
         run, state = current_run(), await ctx.store.get_state()
-        with run.work():
+        with run.work(), closing(run):
             return StopEvent(result=await ask_aggregator(run, state, _progress(ctx, run)))
 
     @step
     async def expire(self, ctx: Context[MixtureState], ev: DeadlineEvent) -> StopEvent:
         """The run's time is up: fail it, which cancels every call in flight."""
-        raise current_run().timeout_error()
-
-    async def _propose(self, ctx: Context[MixtureState], ev: ProposeEvent) -> ProposalEvent:
-        run, state = current_run(), await ctx.store.get_state()
-        with run.work():
-            record = await ask_proposer(run, state, ev.layer, ev.index, _progress(ctx, run))
-        if isinstance(record, Proposal):
-            return ProposalEvent(layer=ev.layer, index=ev.index, proposal=record)
-        return ProposalEvent(layer=ev.layer, index=ev.index, missing=record)
+        with closing(current_run()) as run:
+            raise run.timeout_error()
 
     def _open(self, ctx: Context[MixtureState], layer: int) -> list[ProposeEvent] | SynthesizeEvent:
         if layer > len(self.mixture.layers):
@@ -189,11 +206,12 @@ def in_proposer_order(events: Sequence[ProposalEvent]) -> list[Proposal | Missin
 async def _end_with(run: LiveRun, handler: WorkflowHandler) -> None:
     """End the live side when the run does.
 
-    Cancelling who awaits the handler takes the runtime's loop down too, but not always its tasks.
+    Also when who awaits the handler is cancelled: that takes the runtime's loop down, but not always
+    its tasks.
     """
     try:
-        with suppress(Exception):  # whoever awaits the handler is told
-            await handler.stop_event_result()
+        # Its error is for whoever awaits the handler.
+        await asyncio.gather(handler.stop_event_result(), return_exceptions=True)
     finally:
         run.end()
 
@@ -205,15 +223,19 @@ def _progress(ctx: Context[MixtureState], run: LiveRun) -> Progress:
 @functools.lru_cache(maxsize=256)
 def _of_width(cls: type[MixtureOfAgentsWorkflow], width: int) -> type[MixtureOfAgentsWorkflow]:
     """The class, its `propose` step run so many times at once (the runtime's default is 4)."""
+    own = cls.propose
 
-    async def propose(
-        self: MixtureOfAgentsWorkflow, ctx: Context[MixtureState], ev: ProposeEvent
-    ) -> ProposalEvent:
-        return await self._propose(ctx, ev)
+    @functools.wraps(own)
+    async def propose(*args: Any, **kwargs: Any) -> Any:
+        return await own(*args, **kwargs)
 
-    propose.__doc__ = cls.propose.__doc__
-    propose.__qualname__ = f"{cls.__qualname__}.propose"
     body = {"propose": step(num_workers=width)(propose), "__module__": cls.__module__, "__doc__": cls.__doc__}
     sized = type(cls.__name__, (cls,), body)
     sized.__qualname__ = cls.__qualname__
     return sized
+
+
+def _made_again(
+    cls: type[MixtureOfAgentsWorkflow], proposers: Any, aggregator: Any, options: MixtureOptions
+) -> MixtureOfAgentsWorkflow:
+    return cls(proposers, aggregator, **options)
