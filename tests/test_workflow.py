@@ -6,7 +6,6 @@ import asyncio
 import copy
 import gc
 import json
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -926,7 +925,6 @@ async def test_a_bad_question_is_refused_before_the_run_begins(question: dict[st
     assert model.answered == 0
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 cannot tell who cancelled a task")
 async def test_a_model_that_cancels_itself_is_missing_and_nobody_waits() -> None:
     gone = ScriptedLLM(lambda messages: asyncio.CancelledError(), model="gone")
     pack = MixtureOfAgentsPack(ScriptedLLM("answer"), [gone, ScriptedLLM("here")], timeout=20)
