@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
 from llama_index.llms.openai import OpenAI
+from pydantic import PrivateAttr
 
 from llama_index.packs.mixture_of_agents import ConfigurationError, Proposer, prompts
 from llama_index.packs.mixture_of_agents.mixture import Mixture, seat_mixture
@@ -369,7 +370,26 @@ def test_a_role_a_model_and_its_class_each_have_a_fingerprint_of_their_own() -> 
     assert one_seat(ScriptedLLM("other words", model="m")) == prints[0]
 
 
-@pytest.mark.parametrize("prompt", ["AGGREGATE", "REFINE", "MATERIAL", "ABSENT"])
+def test_who_begins_to_share_a_prefix_reads_other_prompts_and_has_another_fingerprint() -> None:
+    class LocalLLM(ScriptedLLM):
+        _key: str | None = PrivateAttr(default=None)
+
+        def __init__(self, model: str, key: str | None) -> None:
+            super().__init__("x", model=model)
+            self._key = key
+
+        @property
+        def prefix_sharing_key(self) -> str | None:
+            return self._key
+
+    def local(key: str | None) -> str:
+        proposers = [LocalLLM("a", key), LocalLLM("b", key)]
+        return seat_mixture(proposers, aggregator()).fingerprint(QUESTION)
+
+    assert local("weights") == local("other weights") != local(None)
+
+
+@pytest.mark.parametrize("prompt", ["AGGREGATE", "REFINE", "MATERIAL", "ABSENT", "HOW_TO_REPLY"])
 def test_other_prompts_have_another_fingerprint(monkeypatch: pytest.MonkeyPatch, prompt: str) -> None:
     before = fingerprint()
     monkeypatch.setattr(prompts, prompt, "other words")

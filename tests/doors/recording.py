@@ -48,10 +48,12 @@ class Recorded:
         return [[(call.text, call.options) for call in member.calls] for member in self.members]
 
 
-def recorded() -> Recorded:
+def recorded(model: type[ScriptedLLM] = ScriptedLLM, strategy: str = "model") -> Recorded:
+    """Made anew, with members of that class, seated by that strategy."""
     recorder = Recorder()
-    a, b = ScriptedLLM("first draft", model="a"), ScriptedLLM(lambda _: ValueError("b is down"), model="b")
-    c = ScriptedLLM("<think>hm</think>third draft", model="c")
-    aggregator = ScriptedLLM("the final answer", model="g")
-    pack = MixtureOfAgentsPack(aggregator, [a, b, c], max_tokens=64, temperature=0.3, policies=[recorder])
+    a, b = model("first draft", model="a"), model(lambda _: ValueError("b is down"), model="b")
+    c = model("<think>hm</think>third draft", model="c")
+    aggregator = model("the final answer", model="g")
+    settings: dict[str, Any] = {"max_tokens": 64, "temperature": 0.3, "strategy": strategy}
+    pack = MixtureOfAgentsPack(aggregator, [a, b, c], policies=[recorder], **settings)
     return Recorded(pack, [a, b, c, aggregator], recorder)

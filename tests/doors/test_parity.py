@@ -9,6 +9,7 @@ import pytest
 from llama_index.core.base.llms.types import ChatMessage
 
 from llama_index.packs.mixture_of_agents import MixtureOfAgentsPack
+from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 from tests.doors.recording import recorded
 
 QUESTION = "Why is the sky blue?"
@@ -106,6 +107,26 @@ async def test_every_door_gives_the_answer_and_the_trace_of_arun(door: Door, ask
     assert found.recorder.trace == expected.recorder.trace
     assert found.calls() == expected.calls()
     assert len(found.recorder.trace) == 7
+
+
+class SharingLLM(ScriptedLLM):
+    """One of several with the same weights, for which prompts are laid out alike."""
+
+    @property
+    def prefix_sharing_key(self) -> str:
+        """Of all alike."""
+        return "weights"
+
+
+@pytest.mark.parametrize("door", FOR_CONVERSATIONS, ids=name_of)
+async def test_every_door_lays_out_shared_prefixes_alike(door: Door) -> None:
+    expected, found = recorded(SharingLLM, "role"), recorded(SharingLLM, "role")
+    await arun(expected.pack, CONVERSATION)
+    await door(found.pack, CONVERSATION)
+    assert found.recorder.trace == expected.recorder.trace
+    proposers = [messages for layer, _, _, messages, _, _ in found.recorder.trace if layer < 3]
+    assert len(proposers) == 6
+    assert all("(How to reply: You are" in (messages[-1].content or "") for messages in proposers)
 
 
 async def test_a_door_can_be_used_again_and_again() -> None:

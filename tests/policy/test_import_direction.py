@@ -28,7 +28,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"placing"}),
     frozenset({"strategies", "gate", "checkpoint"}),
     frozenset({"proposers", "events"}),
-    frozenset({"endpoint", "retries", "checks"}),
+    frozenset({"endpoint", "retries", "checks", "layouts"}),
     frozenset({"sampling", "connections", "slots", "threads", "rounds", "prompts", "errors", "locks"}),
     frozenset({"results", "tasks"}),
 )

@@ -13,6 +13,7 @@ from llama_index.core.base.llms.types import ChatMessage, MessageRole
 
 from llama_index.packs.mixture_of_agents.endpoint import Reply
 from llama_index.packs.mixture_of_agents.errors import MixtureError
+from llama_index.packs.mixture_of_agents.layouts import shared_prefix_messages
 from llama_index.packs.mixture_of_agents.mixture import Seat
 from llama_index.packs.mixture_of_agents.placing import NOTHING_USED, Outcome, place, tell
 from llama_index.packs.mixture_of_agents.progress import Progress
@@ -45,9 +46,19 @@ async def ask_proposer(
 
 
 def _proposer_call(run: LiveRun, state: MixtureState, seat: Seat, layer: int, index: int) -> Call:
-    messages = proposer_messages(state.messages, seat.proposer.role, *run.material(state))
+    messages = _proposer_prompt(run, state, seat, layer)
     stoppable = seat.endpoint.stoppable
     return Call(run.run_id, layer, index, seat.name, messages, seat.sampling, stoppable=stoppable)
+
+
+def _proposer_prompt(run: LiveRun, state: MixtureState, seat: Seat, layer: int) -> list[ChatMessage]:
+    references, absent = run.material(state)
+    role = seat.proposer.role
+    if not seat.shares_prefix:
+        return proposer_messages(state.messages, role, references, absent)
+    sharers = [other for other in run.mixture.layers[layer - 1] if other.shares_prefix]
+    roles = [other.proposer.role or "" for other in sharers]
+    return shared_prefix_messages(state.messages, role, references, absent, roles)
 
 
 async def _within_round(run: LiveRun, seat: Seat, call: Call, progress: Progress) -> Outcome:

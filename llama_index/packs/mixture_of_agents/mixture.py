@@ -20,6 +20,7 @@ from llama_index.packs.mixture_of_agents import prompts
 from llama_index.packs.mixture_of_agents.checks import has_methods, seconds, shown, whole_number
 from llama_index.packs.mixture_of_agents.endpoint import Endpoint
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
+from llama_index.packs.mixture_of_agents.layouts import prefix_sharers
 from llama_index.packs.mixture_of_agents.proposers import CallPolicy, Proposer, as_proposers, check_sampling
 from llama_index.packs.mixture_of_agents.rounds import RoundLimits
 from llama_index.packs.mixture_of_agents.sampling import Sampling
@@ -49,16 +50,24 @@ class MixtureOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Seat:
-    """A proposer in its place: the way to call it, with all settings resolved."""
+    """A proposer in its place: the way to call it, with all settings resolved.
+
+    Attributes:
+        proposer: Who sits there.
+        sampling: Its settings, resolved.
+        endpoint: The way to call it.
+        shares_prefix: Others of its layer have the same local model, so their prompts begin alike.
+    """
 
     proposer: Proposer
     sampling: Sampling
     endpoint: Endpoint
+    shares_prefix: bool = False
 
     @classmethod
-    def of(cls, proposer: Proposer, defaults: Sampling) -> Seat:
+    def of(cls, proposer: Proposer, defaults: Sampling, shares_prefix: bool = False) -> Seat:
         """Seat a proposer, with `defaults` where its own settings say nothing."""
-        return cls(proposer, proposer.sampling.over(defaults), proposer.endpoint(defaults))
+        return cls(proposer, proposer.sampling.over(defaults), proposer.endpoint(defaults), shares_prefix)
 
     @property
     def name(self) -> str:
@@ -67,7 +76,7 @@ class Seat:
 
     def described(self) -> dict[str, Any]:
         """What makes this seat what it is, as JSON."""
-        return {**self.proposer.described(), **self.sampling.given()}
+        return {**self.proposer.described(), **self.sampling.given(), "shares_prefix": self.shares_prefix}
 
 
 @dataclass(frozen=True)
@@ -110,7 +119,7 @@ class Mixture:
     def fingerprint(self, messages: Sequence[ChatMessage]) -> str:
         """Names this mixture asked this question: equal for equal ones, across processes."""
         seats = [[seat.described() for seat in layer] for layer in self.layers]
-        words = [prompts.AGGREGATE, prompts.REFINE, prompts.MATERIAL, prompts.ABSENT]
+        words = [prompts.AGGREGATE, prompts.REFINE, prompts.MATERIAL, prompts.ABSENT, prompts.HOW_TO_REPLY]
         asked = [_plain(message) for message in messages]
         text = json.dumps([seats, self.aggregator.described(), words, asked], sort_keys=True)
         return sha256(text.encode()).hexdigest()
@@ -226,7 +235,9 @@ def _seat_layer(
     given = as_proposers(models)
     chosen = strategy_named(strategy)(layer, given, seats_wanted(strategy, len(given), asked))
     _check_chosen(layer, chosen)
-    return tuple(Seat.of(proposer, defaults) for proposer in as_proposers(chosen))
+    seated = as_proposers(chosen)
+    sharing = prefix_sharers([proposer.model for proposer in seated])
+    return tuple(Seat.of(who, defaults, shares) for who, shares in zip(seated, sharing, strict=True))
 
 
 def _check_chosen(layer: int, chosen: object) -> None:
