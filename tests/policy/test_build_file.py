@@ -98,7 +98,7 @@ def _extra_requirements(extra: str) -> list[Requirement]:
 
 
 # Rooms that may use an extra's libraries.
-EXTRAS_OF_ROOM = {"sparse_moe": ("sparse-moe",), "app": ("cli", "sparse-moe")}
+EXTRAS_OF_ROOM = {"sparse_moe": ("sparse-moe",), "app": ("cli", "sparse-moe", "plots")}
 # Clients whose own tables are consulted where the user has installed them, and done without elsewhere.
 CONSULTED_BY_ROOM = {"sampling": {"llama_index.llms.anthropic"}}
 # Imports by name, on use, whatever client the user has installed.
