@@ -13,10 +13,13 @@ from llama_index.packs.mixture_of_agents.errors import (
     CheckpointError,
     ConfigurationError,
     ContextOverflowError,
+    DeadlineExceededError,
     EngineClosedError,
     MissingExtraError,
     MixtureError,
     MixtureTimeoutError,
+    OutOfMemoryError,
+    QueueFullError,
     RequestCancelledError,
     SparseMoEError,
 )
@@ -29,6 +32,9 @@ TREE: dict[type[MixtureError], tuple[type[BaseException], ...]] = {
     BrokenStreamError: (MixtureError,),
     SparseMoEError: (MixtureError,),
     ContextOverflowError: (SparseMoEError, ValueError),
+    QueueFullError: (SparseMoEError,),
+    OutOfMemoryError: (SparseMoEError, MemoryError),
+    DeadlineExceededError: (SparseMoEError, TimeoutError),
     EngineClosedError: (SparseMoEError,),
     RequestCancelledError: (SparseMoEError,),
 }

@@ -8,6 +8,9 @@
     |-- BrokenStreamError            a model's stream failed after part of its answer was out
     `-- SparseMoEError               the local sparse model could not do what was asked
         |-- ContextOverflowError     prompt and answer do not fit the model's context (also a ValueError)
+        |-- QueueFullError           too many requests are waiting already
+        |-- OutOfMemoryError         it would not fit into memory (also a MemoryError)
+        |-- DeadlineExceededError    its time was up before the answer was done (also a TimeoutError)
         |-- EngineClosedError        the engine was closed
         `-- RequestCancelledError    the request was cancelled while it was waiting or decoding
 
@@ -87,6 +90,18 @@ class SparseMoEError(MixtureError):
 
 class ContextOverflowError(SparseMoEError, ValueError):
     """Prompt and requested answer are longer than the model's context window."""
+
+
+class QueueFullError(SparseMoEError):
+    """The engine's queue is full; nothing was started."""
+
+
+class OutOfMemoryError(SparseMoEError, MemoryError):
+    """Weights or a request's cache need more memory than is free."""
+
+
+class DeadlineExceededError(SparseMoEError, TimeoutError):
+    """A request's own time was up before its answer was done."""
 
 
 class EngineClosedError(SparseMoEError):
