@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llama_index.packs.mixture_of_agents.app.default_model import Release, prepare
-from llama_index.packs.mixture_of_agents.sparse_moe.folders import published_folder
+from llama_index.packs.mixture_of_agents.sparse_moe.upcycling.folders import published_folder
 
 CONTENT = b"weights " * 200_000
 RELEASE = Release(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
-from llama_index.packs.mixture_of_agents.sparse_moe.folders import published_folder
+from llama_index.packs.mixture_of_agents.sparse_moe.upcycling.folders import published_folder
 
 
 def test_it_appears_at_the_end(tmp_path: Path) -> None:
