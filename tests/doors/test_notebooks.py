@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +9,9 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-ROOT = Path(__file__).parents[2]
-QUICKSTART = ROOT / "examples" / "quickstart.ipynb"
+from tests.notebooks import EXAMPLES, install_kernel, shown
+
+QUICKSTART = EXAMPLES / "quickstart.ipynb"
 ANSWER = "Air scatters the short, blue waves of sunlight most"
 EXPECTED = {
     "models": [],
@@ -37,36 +36,11 @@ EXPECTED = {
 @pytest.fixture
 def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A kernel of this very interpreter that finds this very package."""
-    folder = tmp_path / "kernels" / "quickstart"
-    folder.mkdir(parents=True)
-    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    spec = {
-        "argv": command,
-        "display_name": "quickstart",
-        "language": "python",
-        "env": {"PYTHONPATH": str(ROOT)},
-    }
-    (folder / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
-    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
-    monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    return folder.name
+    return install_kernel(tmp_path, monkeypatch)
 
 
 def load() -> Any:
     return nbformat.read(QUICKSTART, as_version=4)
-
-
-def shown(cell: Any) -> str:
-    """All a cell printed or displayed, an HTML table in place of its plain text."""
-    texts = []
-    for output in cell.outputs:
-        assert output.output_type != "error", output
-        assert output.get("name") != "stderr", output.text
-        data = output.get("data", {})
-        texts.append(output.get("text") or data.get("text/html") or data.get("text/plain", ""))
-    return "".join(texts)
 
 
 def test_it_is_stored_valid_and_without_outputs() -> None:
