@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from transformers import MixtralForCausalLM, PreTrainedModel
+from transformers import MixtralForCausalLM
 from transformers.utils import logging as transformers_logging
 
-from llama_index.packs.mixture_of_agents.sparse_moe import SparseMoELLM, decoding, engine
-from llama_index.packs.mixture_of_agents.sparse_moe.decoding import DecodingState
+from llama_index.packs.mixture_of_agents.sparse_moe import SparseMoELLM
 from llama_index.packs.mixture_of_agents.sparse_moe.engine import Engine
+from llama_index.packs.mixture_of_agents.sparse_moe.forward import LoadedModel
 from tests.sparse_moe import tiny_models
 
 
@@ -60,12 +61,13 @@ def llm(moe_folder: Path) -> Iterator[SparseMoELLM]:
 @pytest.fixture
 def slow_steps(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Make each step of every engine last so many seconds longer."""
+    run = LoadedModel.run
 
     def slow_down(seconds: float) -> None:
-        def step(model: PreTrainedModel, state: DecodingState) -> int:
+        def slow_run(*args: Any) -> torch.Tensor:
             time.sleep(seconds)
-            return decoding.next_token(model, state)
+            return run(*args)
 
-        monkeypatch.setattr(engine, "next_token", step)
+        monkeypatch.setattr(LoadedModel, "run", slow_run)
 
     return slow_down

@@ -16,8 +16,9 @@ from llama_index.core.callbacks import CallbackManager, LlamaDebugHandler
 
 from llama_index.packs.mixture_of_agents.errors import EngineClosedError, RequestCancelledError
 from llama_index.packs.mixture_of_agents.sparse_moe import SparseMoELLM, loading
-from llama_index.packs.mixture_of_agents.sparse_moe.engine import Engine, RequestHandle
+from llama_index.packs.mixture_of_agents.sparse_moe.engine import Engine
 from llama_index.packs.mixture_of_agents.sparse_moe.local_model import LocalModel
+from llama_index.packs.mixture_of_agents.sparse_moe.tickets import RequestHandle
 
 TOKENS = 400
 ROOT = Path(__file__).parents[2]

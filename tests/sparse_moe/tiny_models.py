@@ -14,15 +14,20 @@ import torch
 from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
+    DeepseekV3Config,
+    GptOssConfig,
     GraniteMoeHybridConfig,
+    JambaConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
     OlmoeConfig,
+    PhimoeConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2MoeConfig,
+    Qwen3NextConfig,
 )
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
@@ -109,6 +114,99 @@ def other_moe(kind: str) -> PreTrainedModel:
     }
     torch.manual_seed(0)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(configs[kind]()).eval()
+    return model
+
+
+def state_kinds() -> dict[str, Callable[[], PreTrainedModel]]:
+    """Tiny models that differ in what they remember: everything, a window, a recurrent state."""
+    return {
+        "attention": tiny_mixtral,
+        "sliding windows": tiny_gpt_oss,
+        "recurrent": lambda: other_moe("granitemoehybrid"),
+        "delta rule": tiny_qwen3_next,
+        "latent attention": tiny_deepseek,
+    }
+
+
+def tiny_gpt_oss() -> PreTrainedModel:
+    """Alternating sliding windows of 16 tokens and full attention, in eval mode."""
+    config = GptOssConfig(
+        **{**WIDTHS, "num_hidden_layers": 4},
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        head_dim=8,
+        sliding_window=16,
+        max_position_embeddings=512,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+    )
+    return _seeded(config)
+
+
+def tiny_qwen3_next() -> PreTrainedModel:
+    """Three layers of gated delta rule and one of attention, in eval mode."""
+    config = Qwen3NextConfig(
+        **{**WIDTHS, "num_hidden_layers": 4},
+        num_experts=4,
+        num_experts_per_tok=2,
+        moe_intermediate_size=24,
+        shared_expert_intermediate_size=24,
+        head_dim=8,
+        linear_num_value_heads=4,
+        linear_num_key_heads=2,
+        linear_key_head_dim=8,
+        linear_value_head_dim=8,
+        max_position_embeddings=512,
+    )
+    return _seeded(config)
+
+
+def tiny_deepseek() -> PreTrainedModel:
+    """Latent attention, grouped sigmoid router, a shared expert; in eval mode."""
+    config = DeepseekV3Config(
+        **{**WIDTHS, "num_key_value_heads": 4},
+        n_routed_experts=8,
+        num_experts_per_tok=2,
+        n_group=2,
+        topk_group=1,
+        moe_intermediate_size=24,
+        q_lora_rank=16,
+        kv_lora_rank=16,
+        qk_rope_head_dim=8,
+        qk_nope_head_dim=8,
+        v_head_dim=8,
+        n_shared_experts=1,
+        first_k_dense_replace=1,
+        max_position_embeddings=512,
+    )
+    return _seeded(config)
+
+
+def tiny_jamba() -> PreTrainedModel:
+    """Mamba and attention; its recurrent layers begin anew at every pass of several tokens. In eval mode."""
+    config = JambaConfig(
+        **{**WIDTHS, "num_hidden_layers": 4},
+        num_experts=4,
+        num_experts_per_tok=2,
+        attn_layer_period=2,
+        attn_layer_offset=1,
+        expert_layer_period=2,
+        expert_layer_offset=1,
+        mamba_d_state=8,
+        max_position_embeddings=512,
+    )
+    return _seeded(config)
+
+
+def tiny_phimoe() -> PreTrainedModel:
+    """A router that always chooses two experts, whatever it is told. In eval mode."""
+    return _seeded(
+        PhimoeConfig(**WIDTHS, num_local_experts=4, num_experts_per_tok=2, max_position_embeddings=512)
+    )
+
+
+def _seeded(config: Any) -> PreTrainedModel:
+    torch.manual_seed(0)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config).eval()
     return model
 
 

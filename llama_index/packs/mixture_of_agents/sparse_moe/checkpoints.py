@@ -119,7 +119,7 @@ def _require_directory(directory: Path) -> None:
         return
     if directory.suffix == ".gguf":
         raise ConfigurationError(
-            f"{directory} is a GGUF file, not a checkpoint directory; if it is a dense Llama model, make "
+            f"{directory} is a GGUF file, not a checkpoint directory; if it is a dense model, make "
             "one of it with `moa upcycle SRC DST`"
         )
     raise ConfigurationError(

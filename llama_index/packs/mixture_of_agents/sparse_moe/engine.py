@@ -1,112 +1,84 @@
 """Token ids in, token ids out, on one worker thread that owns the model.
 
-Requests wait in a bounded queue. The worker decodes those it admitted in turn, one step each, so a
-late request starts while others are still decoding, and a request that is cancelled, fails or ends
-never touches its neighbours. It knows no text and no LlamaIndex. Batching requests into one forward
-is to come; it changes `_Worker._turn`, not what is promised here.
+Requests wait in a bounded queue; those that arrive while the model runs join between steps and leave when
+they are done. What is computed next, `schedule` decides; how, `prefill` and `decoding`. The engine knows no
+text and no LlamaIndex.
 """
 
 from __future__ import annotations
 
 import atexit
-import logging
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from llama_index.packs.mixture_of_agents.errors import EngineClosedError, MixtureError, SparseMoEError
-from llama_index.packs.mixture_of_agents.sparse_moe.decoding import DecodingState, finish_reason, next_token
+from llama_index.packs.mixture_of_agents.errors import (
+    DeadlineExceededError,
+    EngineClosedError,
+    MixtureError,
+    QueueFullError,
+    SparseMoEError,
+)
+from llama_index.packs.mixture_of_agents.sparse_moe.forward import LoadedModel
 from llama_index.packs.mixture_of_agents.sparse_moe.requests import (
-    Ending,
     EngineStats,
     FinishReason,
     GenerationRequest,
     Listener,
 )
+from llama_index.packs.mixture_of_agents.sparse_moe.schedule import Schedule
+from llama_index.packs.mixture_of_agents.sparse_moe.tickets import RequestHandle, Ticket
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_logger = logging.getLogger(__name__)
-
 DEFAULT_MAX_WAITING = 256
+DEFAULT_PREFIX_BYTES = 512_000_000
 _EXIT_PATIENCE_SECONDS = 5.0
 _CLOSED = "the engine is closed; make a new SparseMoELLM to load the model again"
-
-
-class _Ticket:
-    """One request on its way through the worker."""
-
-    def __init__(self, request: GenerationRequest, listener: Listener) -> None:
-        self.request = request
-        self.listener = listener
-        self.state: DecodingState | None = None
-        self.first_step = 0
-        self.last_step = 0
-        self.cancelled = threading.Event()
-        self.ended = threading.Event()
-
-    def end(self, reason: FinishReason | None, error: Exception | None = None) -> None:
-        """Tell the listener; a listener that fails here has nobody left to tell but the log."""
-        # Dropped first: the cache is the bulk of a request's memory.
-        tokens = self.state.completion_tokens if self.state else 0
-        self.state = None
-        prompt_tokens = len(self.request.prompt_ids)
-        try:
-            self.listener.on_end(
-                Ending(reason, prompt_tokens, tokens, self.first_step, self.last_step, error)
-            )
-        except Exception:
-            _logger.warning("a listener failed while its request ended", exc_info=True)
-        finally:
-            self.ended.set()
-
-
-class RequestHandle:
-    """A submitted request, as its owner sees it."""
-
-    def __init__(self, worker: _Worker, ticket: _Ticket) -> None:
-        self._worker = worker
-        self._ticket = ticket
-
-    def cancel(self) -> None:
-        """Stop computing before the next step; harmless when the request is over. Never waits."""
-        self._worker.cancel(self._ticket)
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the ending was delivered, for `timeout` seconds at most; tell whether it was."""
-        return self._ticket.ended.wait(timeout)
 
 
 class _Worker:
     """The thread's side. It never refers to its `Engine`, so that one can be collected and stop this."""
 
-    def __init__(self, load: Callable[[], PreTrainedModel], max_waiting: int) -> None:
+    def __init__(
+        self,
+        load: Callable[[], PreTrainedModel],
+        max_waiting: int,
+        prefix_bytes: int,
+        clock: Callable[[], float],
+    ) -> None:
         self._load = load
         self._max_waiting = max_waiting
-        self._model: PreTrainedModel | None = None
+        self._prefix_bytes = prefix_bytes
+        self._clock = clock
+        self._schedule: Schedule | None = None
         self._loading = threading.Lock()
         self._changed = threading.Condition()
-        self._waiting: deque[_Ticket] = deque()
-        self._active: deque[_Ticket] = deque()
+        self._waiting: deque[Ticket] = deque()
+        self._active: list[Ticket] = []
         self._thread: threading.Thread | None = None
         self._closed = False
-        self._steps = self._peak_active = self._loads = 0
+        self._peak_active = self._loads = 0
 
-    def submit(self, ticket: _Ticket) -> None:
+    def submit(self, request: GenerationRequest, listener: Listener) -> Ticket:
+        ticket = Ticket(request, listener, self._clock())
         with self._changed:
             self._require_room()
-            self._waiting.append(ticket)
+            # First the thread: a request that was refused must not wait for one.
             self._ensure_thread()
+            self._waiting.append(ticket)
             self._changed.notify()
+        return ticket
 
     def _require_room(self) -> None:
         if self._closed:
             raise EngineClosedError(_CLOSED)
         if len(self._waiting) >= self._max_waiting:
-            raise SparseMoEError(
+            raise QueueFullError(
                 f"the queue is full: {len(self._waiting)} requests are waiting and at most "
                 f"{self._max_waiting} may. Wait for some to finish, or send fewer at once "
                 "(the mixture's max_concurrency)"
@@ -115,12 +87,13 @@ class _Worker:
     def _ensure_thread(self) -> None:
         # A forked child inherits the object but not the thread; is_alive() is False there.
         if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self.run, name="sparse-moe-engine", daemon=True)
+            thread = threading.Thread(target=self.run, name="sparse-moe-engine", daemon=True)
+            thread.start()
+            self._thread = thread
             # A daemon thread inside torch while the interpreter is torn down can crash the process.
             atexit.register(self.close_at_exit)
-            self._thread.start()
 
-    def cancel(self, ticket: _Ticket) -> None:
+    def cancel(self, ticket: Ticket) -> None:
         ticket.cancelled.set()
         with self._changed:
             waits = ticket in self._waiting
@@ -147,71 +120,91 @@ class _Worker:
 
     def stats(self) -> EngineStats:
         with self._changed:
-            return EngineStats(
-                self._steps, len(self._active), len(self._waiting), self._peak_active, self._loads
-            )
+            schedule, active, waiting = self._schedule, len(self._active), len(self._waiting)
+            counts = (self._peak_active, self._loads)
+        if schedule is None:
+            return EngineStats(0, active, waiting, *counts)
+        prefill = schedule.prefill
+        computed = (prefill.read_tokens, prefill.shared_tokens, prefill.held_bytes, schedule.widest_step)
+        return EngineStats(schedule.steps, active, waiting, *counts, *computed)
 
     @property
     def closed(self) -> bool:
         return self._closed
 
     def run(self) -> None:
-        """Serve turns until closed; whatever happens, nobody is left waiting for an answer."""
+        """Serve steps until closed; whatever happens, nobody is left waiting for an answer."""
         try:
-            while (ticket := self._next_ticket()) is not None:
-                self._turn(ticket)
+            while self._has_work():
+                self._step()
         finally:
             self._abandon_all()
             atexit.unregister(self.close_at_exit)
 
-    def _next_ticket(self) -> _Ticket | None:
+    def _has_work(self) -> bool:
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._active or self._waiting)
-            if self._closed:
-                return None
-            while self._waiting and len(self._active) < self._waiting[0].request.batch_limit:
-                self._active.append(self._waiting.popleft())
-            self._peak_active = max(self._peak_active, len(self._active))
-            # First to last: everyone gets one step before anyone gets the next.
-            self._active.rotate(-1)
-            return self._active[-1]
+            return not self._closed
 
-    def _turn(self, ticket: _Ticket) -> None:
-        """One step of one request; its failure is its own."""
-        reason: FinishReason | None = None
-        error: Exception | None = None
+    def _step(self) -> None:
         try:
-            reason = "cancelled" if ticket.cancelled.is_set() else self._step(ticket)
-        except MixtureError as problem:
-            error = problem
+            schedule = self.loaded()
         except Exception as problem:
-            error = SparseMoEError(f"the model failed while decoding: {problem!r}", causes=[problem])
-            error.__cause__ = problem
-        if reason or error:
-            with self._changed:
-                self._active.remove(ticket)
-            ticket.end(reason, error)
+            self._fail_next(problem)
+            return
+        self._end_unwanted(schedule)
+        for ticket in self._admitted():
+            schedule.admit(ticket)
+        with self._changed:
+            waiting = [ticket.request for ticket in self._waiting]
+        schedule.advance(waiting)
 
-    def _step(self, ticket: _Ticket) -> FinishReason | None:
-        model = self.loaded_model()
-        if ticket.state is None:
-            ticket.state = DecodingState(ticket.request, model)
-            ticket.first_step = self._steps + 1
-        self._steps += 1
-        token_id = next_token(model, ticket.state)
-        ticket.last_step = self._steps
-        reason = finish_reason(ticket.request, token_id, ticket.state.completion_tokens)
-        wants_more = True if reason == "stop" else ticket.listener.on_token(token_id)
-        return reason if wants_more else "stop"
+    def _admitted(self) -> list[Ticket]:
+        """Take from the queue, in order, who fits beside those that are active."""
+        taken = []
+        with self._changed:
+            while self._waiting and len(self._active) < self._waiting[0].request.batch_limit:
+                taken.append(self._waiting.popleft())
+                self._active.append(taken[-1])
+            self._peak_active = max(self._peak_active, len(self._active))
+        return taken
 
-    def loaded_model(self) -> PreTrainedModel:
+    def _end_unwanted(self, schedule: Schedule) -> None:
+        now = self._clock()
+        with self._changed:
+            late = [ticket for ticket in self._waiting if ticket.is_late(now)]
+            self._waiting = deque(ticket for ticket in self._waiting if ticket not in late)
+            active = list(self._active)
+        for ticket in late:
+            ticket.end(None, _too_late(ticket.request))
+        for ticket in active:
+            if ticket.cancelled.is_set():
+                schedule.drop(ticket)
+                self._finish(ticket, "cancelled", None)
+            elif ticket.is_late(now):
+                schedule.drop(ticket)
+                self._finish(ticket, None, _too_late(ticket.request))
+
+    def _finish(self, ticket: Ticket, reason: FinishReason | None, error: Exception | None) -> None:
+        with self._changed:
+            self._active.remove(ticket)
+        ticket.end(reason, error)
+
+    def _fail_next(self, problem: Exception) -> None:
+        """The model could not be loaded: tell the first in the queue; the next one tries again."""
+        with self._changed:
+            ticket = self._waiting.popleft() if self._waiting else None
+        if ticket is not None:
+            ticket.end(None, problem)
+
+    def loaded(self) -> Schedule:
         with self._loading:
             if self._closed:
                 raise EngineClosedError(_CLOSED)
-            if self._model is None:
+            if self._schedule is None:
                 self._loads += 1
-                self._model = self._load()
-            return self._model
+                self._schedule = Schedule(_ready(self._load), self._prefix_bytes, self._finish)
+            return self._schedule
 
     def _abandon_all(self) -> None:
         with self._changed:
@@ -220,9 +213,25 @@ class _Worker:
             self._active.clear()
             self._waiting.clear()
         with self._loading:
-            self._model = None
+            self._schedule = None
         for ticket in left:
             ticket.end(None, EngineClosedError("the engine was closed while the request was running"))
+
+
+def _ready(load: Callable[[], PreTrainedModel]) -> LoadedModel:
+    try:
+        return LoadedModel(load())
+    except MixtureError:
+        raise
+    except Exception as problem:
+        raise SparseMoEError(f"the model could not be made ready: {problem!r}", causes=[problem]) from problem
+
+
+def _too_late(request: GenerationRequest) -> DeadlineExceededError:
+    return DeadlineExceededError(
+        f"the request was not done within its timeout of {request.timeout:g} s; give it more time, ask for "
+        "fewer tokens, or send fewer requests at once"
+    )
 
 
 class Engine:
@@ -234,12 +243,19 @@ class Engine:
     Args:
         load: Returns the model, in eval mode. Called in the worker thread, again if it failed.
         max_waiting: Most requests that may wait to start.
+        prefix_bytes: Most memory for beginnings of prompts that others may share; 0 shares nothing.
+        clock: Tells the time in seconds, for deadlines.
     """
 
     def __init__(
-        self, load: Callable[[], PreTrainedModel], *, max_waiting: int = DEFAULT_MAX_WAITING
+        self,
+        load: Callable[[], PreTrainedModel],
+        *,
+        max_waiting: int = DEFAULT_MAX_WAITING,
+        prefix_bytes: int = DEFAULT_PREFIX_BYTES,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._worker = _Worker(load, max_waiting)
+        self._worker = _Worker(load, max_waiting, prefix_bytes, clock)
         # Not at exit: there the worker's own hook also waits for the step under way.
         weakref.finalize(self, self._worker.close).atexit = False
 
@@ -256,24 +272,25 @@ class Engine:
 
         Raises:
             EngineClosedError: The engine was closed.
-            SparseMoEError: The queue is full.
+            QueueFullError: Too many requests are waiting already.
         """
-        ticket = _Ticket(request, listener)
-        self._worker.submit(ticket)
-        return RequestHandle(self._worker, ticket)
+        return RequestHandle(self._worker.submit(request, listener), self._worker.cancel)
 
     def stats(self) -> EngineStats:
         """Counters since the start, and what is held now."""
         return self._worker.stats()
 
-    def load(self) -> None:
+    def load(self) -> LoadedModel:
         """Load the model now, in this thread, unless it is there already.
+
+        Returns:
+            The model and what it can do. `LoadedModel.run` waits for a pass that is under way.
 
         Raises:
             EngineClosedError: The engine was closed.
             SparseMoEError: It cannot be loaded.
         """
-        self._worker.loaded_model()
+        return self._worker.loaded().loaded
 
     @property
     def closed(self) -> bool:

@@ -11,10 +11,10 @@ import asyncio
 import queue
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import aclosing, closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from llama_index.packs.mixture_of_agents.errors import RequestCancelledError
+from llama_index.packs.mixture_of_agents.errors import RequestCancelledError, SparseMoEError
 from llama_index.packs.mixture_of_agents.sparse_moe.requests import Ending, GenerationRequest
 from llama_index.packs.mixture_of_agents.sparse_moe.text import StopScanner, TextAssembler
 
@@ -30,11 +30,13 @@ class TextRequest:
         generation: What the engine is asked.
         decode: Token ids to text, special tokens skipped.
         stops: Texts that end the answer and are not part of it.
+        on_ending: Hears of the ending, even if nobody reads the answer any more.
     """
 
     generation: GenerationRequest
     decode: Callable[[Sequence[int]], str]
     stops: tuple[str, ...] = ()
+    on_ending: Callable[[Ending], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class _TextListener:
         self._assembler = TextAssembler(request.decode)
         self._scanner = StopScanner(request.stops)
         self._emit = emit
+        self._on_ending = request.on_ending
         self._tokens = 0
 
     def on_token(self, token_id: int) -> bool:
@@ -69,7 +72,15 @@ class _TextListener:
         return not self._scanner.stopped
 
     def on_end(self, ending: Ending) -> None:
-        rest = self._scanner.push(self._assembler.flush()) + self._scanner.flush()
+        rest = ""
+        try:
+            if self._on_ending is not None:
+                self._on_ending(ending)
+            rest = self._scanner.push(self._assembler.flush()) + self._scanner.flush()
+        except Exception as problem:
+            # Told in any case: who reads this answer would wait for ever.
+            error = SparseMoEError(f"the answer could not be made text: {problem!r}", causes=[problem])
+            ending = replace(ending, reason=None, error=ending.error or error)
         self._emit(Update(rest, ending.completion_tokens, ending))
 
 
@@ -89,8 +100,10 @@ def generate(engine: Engine, request: TextRequest) -> Generator[Update, None, No
 
     Raises:
         EngineClosedError: The engine was closed.
+        QueueFullError: Too many requests are waiting.
         RequestCancelledError: Someone else cancelled the request.
-        SparseMoEError: The queue is full, or the model failed.
+        DeadlineExceededError: The request's timeout passed.
+        SparseMoEError: The model failed.
     """
     inbox: queue.SimpleQueue[Update] = queue.SimpleQueue()
     handle = engine.submit(request.generation, _TextListener(request, inbox.put))
@@ -146,11 +159,33 @@ def _joined(updates: list[Update]) -> Update:
 
 
 def usage_record(model: str, request: TextRequest, update: Update) -> dict[str, Any]:
-    """Say what an answer used up to this update: "model", "usage", "finish_reason" (None: goes on)."""
+    """Say what an answer used up to this update.
+
+    Returns:
+        "model", "usage" and "finish_reason" (None: goes on). At the ending also "complete", if the answer
+        was to have a shape: whether it has it, or was cut before; and "sparse_moe", if the request was
+        observed: how its tokens went to experts, under which settings, and what was shared.
+    """
     prompt_tokens = len(request.generation.prompt_ids)
     usage = {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": update.completion_tokens,
         "total_tokens": prompt_tokens + update.completion_tokens,
     }
-    return {"model": model, "usage": usage, "finish_reason": update.ending.reason if update.ending else None}
+    record: dict[str, Any] = {
+        "model": model,
+        "usage": usage,
+        "finish_reason": update.ending.reason if update.ending else None,
+    }
+    constraint = request.generation.constraint
+    if update.ending is not None and constraint is not None:
+        record["complete"] = constraint.complete
+    if update.ending is not None and request.generation.observe:
+        record["sparse_moe"] = _routing_record(request.generation, update.ending)
+    return record
+
+
+def _routing_record(request: GenerationRequest, ending: Ending) -> dict[str, Any]:
+    counted = ending.routing.to_dict() if ending.routing is not None else {"layers": []}
+    prefix = {"shared_tokens": ending.shared_tokens, "not_shared_because": ending.not_shared_because}
+    return {**counted, "settings": asdict(request.routing), "prefix": prefix}

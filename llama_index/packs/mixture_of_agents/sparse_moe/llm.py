@@ -2,13 +2,12 @@
 
 The only file here that knows LlamaIndex. It turns messages into a prompt, updates into responses, and
 leaves the rest to the rooms below: `options` (what was asked), `local_model` (text and token ids),
-`generation` (threads and event loops), `engine` (computing).
+`answering` and `generation` (threads and event loops), `engine` (computing).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import aclosing, closing
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,14 +24,16 @@ from llama_index.core.base.llms.types import (
     LLMMetadata,
     MessageRole,
 )
-from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.bridge.pydantic import BaseModel, PrivateAttr
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.llm import LLM
+from llama_index.core.prompts import PromptTemplate
 
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
-from llama_index.packs.mixture_of_agents.sparse_moe import generation, options
+from llama_index.packs.mixture_of_agents.sparse_moe import options
+from llama_index.packs.mixture_of_agents.sparse_moe.answering import Answering
 from llama_index.packs.mixture_of_agents.sparse_moe.chat_format import PLAIN_STOPS, ChatTurn, chat_turn
-from llama_index.packs.mixture_of_agents.sparse_moe.generation import TextRequest, usage_record
+from llama_index.packs.mixture_of_agents.sparse_moe.generation import TextRequest
 from llama_index.packs.mixture_of_agents.sparse_moe.loading import require_extra
 from llama_index.packs.mixture_of_agents.sparse_moe.requests import SamplingSettings
 from llama_index.packs.mixture_of_agents.sparse_moe.streams import traced_astream, traced_stream
@@ -45,9 +46,7 @@ if TYPE_CHECKING:
 
 Kwargs = dict[str, Any]
 Method = TypeVar("Method", bound=Callable[..., Any])
-Response = TypeVar("Response", CompletionResponse, ChatResponse)
-Build = Callable[[str, str | None, Kwargs], Response]
-MakeRequest = Callable[[Any, Kwargs], TextRequest]
+Model = TypeVar("Model", bound=BaseModel)
 
 # LlamaIndex types its decorators as returning just any callable.
 _traced_chat: Callable[[Method], Method] = llm_chat_callback()
@@ -61,22 +60,38 @@ class SparseMoELLM(LLM):
     Everyone who opens the same directory or model object shares one thread and one copy of the weights,
     and so do copies by `model_copy`. Leaving a stream, or cancelling a task, stops the computing.
 
+    Calls that run at the same time are computed together, and what their prompts begin with alike is
+    computed once.
+
     Per call: `temperature`, `max_tokens` (or `max_new_tokens`), `top_p`, `top_k_sampling`,
-    `repetition_penalty`, `seed`, `stop`. `complete` continues raw text; `chat` applies the
-    tokenizer's chat template, or the plain format of `chat_format.plain_prompt` if it has none.
-    `raw` has "model", "usage" (every generated token counts, the end mark too) and "finish_reason".
+    `repetition_penalty`, `seed`, `stop`, `timeout`, and `json_schema` or `regex` to shape the answer.
+    `complete` continues raw text; `chat` applies the tokenizer's chat template, or the plain format of
+    `chat_format.plain_prompt` if it has none. `raw` has "model", "usage" (every generated token counts,
+    the end mark too), "finish_reason" and, on the last piece, "sparse_moe": how the tokens went to experts.
 
     Args:
         model: A checkpoint directory (safetensors), or a loaded transformers model in eval mode.
         tokenizer: A directory or tokenizer; None takes the directory's own.
-        top_k: Not yet available, like `capacity_factor`, `min_capacity`, `overflow`,
-            `capacity_scope`, `capacity_block` and `quantize`: leave them unset.
+        top_k: Experts per token; None is the checkpoint's own number.
+        capacity_factor: How many times its even share of a block's tokens an expert may take; None sets no
+            limit, and the model computes what transformers computes.
+        min_capacity: No expert's limit is lower.
+        overflow: What is beyond the limit goes without that expert ("drop"), or to the next best ("reroute").
+        capacity_scope: Who counts together: "sequence", a block of one prompt (never binds while
+            generating, and neighbours don't matter), or "batch", everyone in the same pass.
+        capacity_block: Prompt tokens per block.
+        quantize: "int8" keeps attention and experts in 8 bits; None keeps the weights as they are.
         max_batch_size: A request starts only while fewer than so many others are being decoded.
         max_new_tokens: Longest answer, in tokens.
         temperature: 0 always takes the likeliest token.
         seed: Same seed, prompt and settings: same text. None draws a fresh one per call.
         device: "auto" (a GPU if there is one), or any torch device.
         dtype: "auto" (the checkpoint's own), "float32", "bfloat16" or "float16".
+        capacity_priority: Who is kept at the limit: "weight", the largest combine weights, or "position",
+            the earliest tokens (Switch Transformers, arXiv 2101.03961).
+        renormalize: Rescale the weights that a token keeps to the sum it had before.
+        routing_stats: Count how tokens go to experts; False saves the counting.
+        timeout: Seconds until a call is given up; None sets no limit.
         **llm_settings: Fields of LlamaIndex's `LLM`, such as `callback_manager`, `system_prompt`,
             or a `messages_to_prompt` to use instead of the chat template.
 
@@ -100,6 +115,10 @@ class SparseMoELLM(LLM):
     seed: int | None = None
     device: str = "auto"
     dtype: str = "auto"
+    capacity_priority: str = "weight"
+    renormalize: bool = False
+    routing_stats: bool = True
+    timeout: float | None = None
 
     _local: LocalModel | None = PrivateAttr(default=None)
     _opened_as: tuple[object, ...] = PrivateAttr(default=())
@@ -121,17 +140,21 @@ class SparseMoELLM(LLM):
         seed: int | None = None,
         device: str = "auto",
         dtype: str = "auto",
+        *,
+        capacity_priority: str = "weight",
+        renormalize: bool = False,
+        routing_stats: bool = True,
+        timeout: float | None = None,
         **llm_settings: Any,
     ) -> None:
         own = {name: value for name, value in locals().items() if name in SparseMoELLM.model_fields}
         require_extra("SparseMoELLM")
         options.refuse_unknown("SparseMoELLM", llm_settings, LLM.model_fields)
-        options.refuse_later_options(own)
-        options.check_defaults(max_new_tokens, temperature, seed, max_batch_size)
+        options.check_defaults(own)
         # Not at the top: importing this file must work, and be quick, without torch.
-        from llama_index.packs.mixture_of_agents.sparse_moe.local_model import open_model
+        from llama_index.packs.mixture_of_agents.sparse_moe.opening import open_model
 
-        local = open_model(model, tokenizer, device, dtype)
+        local = open_model(model, tokenizer, device, dtype, quantize, options.routing_settings(own))
         own["model"] = fspath(model) if isinstance(model, str | PathLike) else local.name
         own["tokenizer"] = fspath(tokenizer) if isinstance(tokenizer, str | PathLike) else None
         super().__init__(**own, **llm_settings)
@@ -154,13 +177,27 @@ class SparseMoELLM(LLM):
             model_name=local.name,
         )
 
+    @property
+    def prefix_sharing_key(self) -> Hashable:
+        """Equal for models that compute equal beginnings of prompts once; None where nothing is shared."""
+        local, routing = self._require_open(), options.routing_settings(self.__dict__)
+        alone = routing.limited and routing.capacity_scope == "batch"
+        return None if alone else (id(local.engine), routing, self.routing_stats)
+
+    @property
+    def routing_totals(self) -> dict[str, Any]:
+        """How all tokens of this model's calls went to experts, in the form of `raw["sparse_moe"]`."""
+        totals = self._require_open().totals.read()
+        return {"layers": []} if totals is None else totals.to_dict()
+
     def load(self) -> None:
         """Load the weights now and wait for it, instead of at the first call.
 
         Raises:
-            SparseMoEError: They cannot be loaded.
+            ConfigurationError: The model cannot route as the options say.
+            SparseMoEError: It cannot be loaded.
         """
-        self._require_open().engine.load()
+        self._require_open().engine.load().check(options.routing_settings(self.__dict__))
 
     def close(self) -> None:
         """Stop the model's thread and release its weights, for everyone who shares them.
@@ -172,82 +209,72 @@ class SparseMoELLM(LLM):
     @_traced_completion
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Continue raw text."""
-        return self._answer(self._completion_request(prompt, kwargs, formatted), _completion)
+        return self._completing(formatted).answer(prompt, kwargs)
 
     @_traced_chat
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation."""
-        return self._answer(self._chat_request(messages, kwargs), _chat)
+        return self._chatting().answer(messages, kwargs)
 
     @_traced_completion
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Continue raw text, without blocking the event loop."""
-        return await self._aanswer(partial(self._completion_request, prompt, kwargs, formatted), _completion)
+        return await self._completing(formatted).aanswer(prompt, kwargs)
 
     @_traced_chat
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation, without blocking the event loop."""
-        return await self._aanswer(partial(self._chat_request, messages, kwargs), _chat)
+        return await self._chatting().aanswer(messages, kwargs)
 
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Continue raw text, piece by piece; computing starts at the first `next()`."""
-        opener = partial(self._open, partial(self._completion_request, formatted=formatted), _completion)
-        return traced_stream(_traced_completion, self, opener, prompt, kwargs)
+        return traced_stream(_traced_completion, self, self._completing(formatted).open, prompt, kwargs)
 
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Answer a conversation, piece by piece; computing starts at the first `next()`."""
-        opener = partial(self._open, self._chat_request, _chat)
-        return traced_stream(_traced_chat, self, opener, messages, kwargs)
+        return traced_stream(_traced_chat, self, self._chatting().open, messages, kwargs)
 
     async def astream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseAsyncGen:
         """Continue raw text, piece by piece, without blocking the event loop."""
-        opener = partial(self._aopen, partial(self._completion_request, formatted=formatted), _completion)
+        opener = self._completing(formatted).aopen
         return await traced_astream(_traced_completion, self, opener, prompt, kwargs)
 
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """Answer a conversation, piece by piece, without blocking the event loop."""
-        opener = partial(self._aopen, self._chat_request, _chat)
-        return await traced_astream(_traced_chat, self, opener, messages, kwargs)
+        return await traced_astream(_traced_chat, self, self._chatting().aopen, messages, kwargs)
 
-    def _answer(self, request: TextRequest, build: Build[Response]) -> Response:
-        local = self._require_open()
-        whole = generation.collect(local.engine, request)
-        return build(whole.delta, None, usage_record(local.name, request, whole))
+    def structured_predict(
+        self,
+        output_cls: type[Model],
+        prompt: PromptTemplate,
+        llm_kwargs: Kwargs | None = None,
+        **prompt_args: Any,
+    ) -> Model:
+        """Answer as an object: no token is allowed that would break the JSON schema of its class."""
+        shaped = _shaped(output_cls, llm_kwargs)
+        made: Model = super().structured_predict(output_cls, prompt, shaped, **prompt_args)
+        return made
 
-    async def _aanswer(self, make: Callable[[], TextRequest], build: Build[Response]) -> Response:
-        local = self._require_open()
-        request = await local.off_loop(make)
-        whole = await generation.acollect(local.engine, request)
-        return build(whole.delta, None, usage_record(local.name, request, whole))
+    async def astructured_predict(
+        self,
+        output_cls: type[Model],
+        prompt: PromptTemplate,
+        llm_kwargs: Kwargs | None = None,
+        **prompt_args: Any,
+    ) -> Model:
+        """Answer as an object, without blocking the event loop; otherwise as `structured_predict`."""
+        shaped = _shaped(output_cls, llm_kwargs)
+        made: Model = await super().astructured_predict(output_cls, prompt, shaped, **prompt_args)
+        return made
 
-    def _open(
-        self, make: MakeRequest, build: Build[Response], asked: Any, kwargs: Kwargs
-    ) -> Generator[Response, None, None]:
-        # A request that cannot be made is refused here, before the first `next()`.
-        return self._responses(make(asked, kwargs), build)
+    def _completing(self, formatted: bool) -> Answering[CompletionResponse]:
+        make = partial(self._completion_request, formatted=formatted)
+        return Answering(self._require_open(), make, _completion)
 
-    async def _aopen(
-        self, make: MakeRequest, build: Build[Response], asked: Any, kwargs: Kwargs
-    ) -> AsyncGenerator[Response, None]:
-        return self._aresponses(await self._require_open().off_loop(partial(make, asked, kwargs)), build)
-
-    def _responses(self, request: TextRequest, build: Build[Response]) -> Generator[Response, None, None]:
-        local, text = self._require_open(), ""
-        with closing(generation.generate(local.engine, request)) as updates:
-            for update in updates:
-                text += update.delta
-                yield build(text, update.delta, usage_record(local.name, request, update))
-
-    async def _aresponses(
-        self, request: TextRequest, build: Build[Response]
-    ) -> AsyncGenerator[Response, None]:
-        local, text = self._require_open(), ""
-        async with aclosing(generation.agenerate(local.engine, request)) as updates:
-            async for update in updates:
-                text += update.delta
-                yield build(text, update.delta, usage_record(local.name, request, update))
+    def _chatting(self) -> Answering[ChatResponse]:
+        return Answering(self._require_open(), self._chat_request, _chat)
 
     def _completion_request(self, prompt: str, kwargs: Kwargs, formatted: bool = False) -> TextRequest:
         rewrite = None if formatted else self.completion_to_prompt
@@ -268,14 +295,20 @@ class SparseMoELLM(LLM):
     def _text_request(
         self, prompt: str, kwargs: Kwargs, *, special_tokens: bool = True, stops: tuple[str, ...] = ()
     ) -> TextRequest:
-        options.refuse_later_options(self.__dict__)
-        sampling = SamplingSettings(temperature=self.temperature, seed=self.seed)
-        defaults = options.CallSettings(sampling, self.max_new_tokens, self.max_batch_size, stops)
+        defaults = options.CallSettings(
+            SamplingSettings(temperature=self.temperature, seed=self.seed),
+            self.max_new_tokens,
+            self.max_batch_size,
+            stops,
+            self.timeout,
+            routing=options.routing_settings(self.__dict__),
+            observe=self.routing_stats,
+        )
         settings = options.resolve_call(defaults, kwargs)
         return self._require_open().request(prompt, settings, special_tokens=special_tokens)
 
     def _identity(self) -> tuple[object, ...]:
-        return (self.model, self.tokenizer, self.device, self.dtype)
+        return (self.model, self.tokenizer, self.device, self.dtype, self.quantize)
 
     def _require_open(self) -> LocalModel:
         if self._local is None:
@@ -284,9 +317,14 @@ class SparseMoELLM(LLM):
             )
         if self._opened_as != self._identity():
             raise ConfigurationError(
-                "model, tokenizer, device and dtype cannot be changed on a copy; make a new SparseMoELLM"
+                "model, tokenizer, device, dtype and quantize cannot be changed on a copy; make a new "
+                "SparseMoELLM"
             )
         return self._local
+
+
+def _shaped(output_cls: type[BaseModel], llm_kwargs: Kwargs | None) -> Kwargs:
+    return {"json_schema": options.closed_schema(output_cls.model_json_schema()), **(llm_kwargs or {})}
 
 
 def _turn(message: ChatMessage) -> ChatTurn:

@@ -59,7 +59,7 @@ def shared_engine(key: Hashable, load: Callable[[], PreTrainedModel]) -> Engine:
         return engine
 
 
-def engine_of_checkpoint(checkpoint: Checkpoint, device: str, dtype: str) -> Engine:
+def engine_of_checkpoint(checkpoint: Checkpoint, device: str, dtype: str, quantize: str | None) -> Engine:
     """Return the engine of a checkpoint directory. Nothing is loaded yet.
 
     Raises:
@@ -69,12 +69,43 @@ def engine_of_checkpoint(checkpoint: Checkpoint, device: str, dtype: str) -> Eng
     # A directory that was written anew is another model, whoever still holds the old one.
     files = (checkpoint.directory / "config.json", *checkpoint.weight_files)
     versions = tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
-    key = (str(checkpoint.directory), str(place), str(precision), versions)
-    return shared_engine(key, lambda: load_model(checkpoint.directory, place, precision))
+    key = (str(checkpoint.directory), str(place), str(precision), quantize, versions)
+
+    def load() -> PreTrainedModel:
+        _require_room(checkpoint, place, precision)
+        model = load_model(checkpoint.directory, place, precision)
+        return _quantized(model, quantize, in_place=True)
+
+    return shared_engine(key, load)
 
 
-def engine_of_model(model: PreTrainedModel) -> Engine:
+def _require_room(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype | None) -> None:
+    import torch
+
+    from llama_index.packs.mixture_of_agents.sparse_moe.memory import require_memory
+
+    needed = sum(path.stat().st_size for path in checkpoint.weight_files)
+    stored = getattr(torch, str(checkpoint.config.get("dtype") or checkpoint.config.get("torch_dtype")), None)
+    if dtype is not None and isinstance(stored, torch.dtype):
+        needed = needed * dtype.itemsize // stored.itemsize
+    remedy = "free some, or load a smaller model or dtype='bfloat16'"
+    require_memory(f"loading {checkpoint.directory.name}", needed, device, remedy)
+
+
+def _quantized(model: PreTrainedModel, scheme: str | None, *, in_place: bool) -> PreTrainedModel:
+    if scheme is None:
+        return model
+    from llama_index.packs.mixture_of_agents.sparse_moe.forward import lock_of
+    from llama_index.packs.mixture_of_agents.sparse_moe.quantize import quantize_model
+
+    with lock_of(model):
+        return quantize_model(model, scheme, in_place=in_place)
+
+
+def engine_of_model(model: PreTrainedModel, quantize: str | None = None) -> Engine:
     """Return the engine of a model that the caller loaded. The model is used as it is.
+
+    With `quantize` the engine runs a copy, which shares with the model what is not quantised.
 
     Raises:
         ConfigurationError: Not a causal mixture-of-experts model of transformers, or in training mode.
@@ -89,12 +120,21 @@ def engine_of_model(model: PreTrainedModel) -> Engine:
     require_moe({**model.config.to_dict(), "architectures": [type(model).__name__]})
     if not model.can_generate():
         raise ConfigurationError(f"{type(model).__name__} has no language-model head; load it as a causal LM")
+    if not model.dtype.is_floating_point:
+        raise ConfigurationError(
+            f"the model computes in {model.dtype}; load it as float32, bfloat16 or float16"
+        )
     if model.training:
         raise ConfigurationError(
             "the model is in training mode, where dropout changes answers; call model.eval()"
         )
+    if quantize is not None:
+        from llama_index.packs.mixture_of_agents.sparse_moe.quantize import check_quantizable
+
+        check_quantizable(model)
     # The engine refers to the model, so its id stays taken as long as the entry lives.
-    return shared_engine(("model in memory", id(model)), lambda: model)
+    key = ("model in memory", id(model), quantize)
+    return shared_engine(key, lambda: _quantized(model, quantize, in_place=False))
 
 
 def whole_config(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -7,40 +7,47 @@ LlamaIndex.
 from __future__ import annotations
 
 import asyncio
-import copy
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
-from os import PathLike, fspath
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, TypeVar
 
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.sparse_moe.chat_format import ChatTurn, defuse, plain_prompt
-from llama_index.packs.mixture_of_agents.sparse_moe.checkpoints import (
-    context_window,
-    read_checkpoint,
-    read_json,
-    require_moe,
-)
 from llama_index.packs.mixture_of_agents.sparse_moe.generation import TextRequest
-from llama_index.packs.mixture_of_agents.sparse_moe.loading import (
-    engine_of_checkpoint,
-    engine_of_model,
-    whole_config,
-)
 from llama_index.packs.mixture_of_agents.sparse_moe.options import CallSettings, check_room
 from llama_index.packs.mixture_of_agents.sparse_moe.requests import GenerationRequest
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+    from llama_index.packs.mixture_of_agents.sparse_moe.constraints import ConstraintFactory
     from llama_index.packs.mixture_of_agents.sparse_moe.engine import Engine
+    from llama_index.packs.mixture_of_agents.sparse_moe.requests import Ending, TokenConstraint
+    from llama_index.packs.mixture_of_agents.sparse_moe.stats import RoutingStats
 
 T = TypeVar("T")
+
+
+class RoutingTotals:
+    """Adds up how requests' tokens went to experts. Requests end on other threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sum: RoutingStats | None = None
+
+    def add(self, ending: Ending) -> None:
+        """Count a request in, if it was observed."""
+        with self._lock:
+            if ending.routing is not None:
+                self._sum = ending.routing if self._sum is None else self._sum + ending.routing
+
+    def read(self) -> RoutingStats | None:
+        """The totals so far; None before the first request ended."""
+        with self._lock:
+            return self._sum
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +61,7 @@ class LocalModel:
         context_window: Tokens that fit, prompt and answer together.
         vocabulary: Number of token ids the model knows.
         stop_ids: Tokens that end an answer.
+        totals: How all tokens so far went to experts.
     """
 
     name: str
@@ -62,6 +70,7 @@ class LocalModel:
     context_window: int
     vocabulary: int
     stop_ids: frozenset[int]
+    totals: RoutingTotals = field(default_factory=RoutingTotals)
     _encoding: threading.Lock = field(default_factory=threading.Lock)
     _encoder: ThreadPoolExecutor = field(
         default_factory=partial(ThreadPoolExecutor, 1, thread_name_prefix="sparse-moe-tokenizer")
@@ -112,9 +121,28 @@ class LocalModel:
         prompt_ids = self.encode(prompt, special_tokens=special_tokens)
         check_room(len(prompt_ids), settings.max_new_tokens, self.context_window)
         wanted = GenerationRequest(
-            prompt_ids, settings.max_new_tokens, settings.sampling, self.stop_ids, settings.batch_limit
+            prompt_ids,
+            settings.max_new_tokens,
+            settings.sampling,
+            self.stop_ids,
+            settings.batch_limit,
+            settings.routing,
+            settings.observe,
+            settings.timeout,
+            self._constraint(settings),
         )
-        return TextRequest(wanted, self.decode, settings.stops)
+        return TextRequest(wanted, self.decode, settings.stops, self.totals.add)
+
+    def _constraint(self, settings: CallSettings) -> TokenConstraint | None:
+        if settings.json_schema is not None:
+            return self._constraints.json(settings.json_schema)
+        return self._constraints.regex(settings.regex) if settings.regex is not None else None
+
+    @cached_property
+    def _constraints(self) -> ConstraintFactory:
+        from llama_index.packs.mixture_of_agents.sparse_moe.constraints import ConstraintFactory
+
+        return ConstraintFactory(self.tokenizer, self.vocabulary, self.stop_ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Turn token ids into text, special tokens left out."""
@@ -159,117 +187,3 @@ class LocalModel:
         The thread is the model's own: the loop's default executor may be full of calls that hang.
         """
         return await asyncio.wrap_future(self._encoder.submit(work))
-
-
-def open_model(model: Any, tokenizer: object, device: str, dtype: str) -> LocalModel:
-    """Open a directory or a model in memory, whichever `model` is; see the two functions below."""
-    opener = open_directory if isinstance(model, str | PathLike) else open_loaded
-    return opener(model, tokenizer, device, dtype)
-
-
-def open_directory(path: str | PathLike[str], tokenizer: object, device: str, dtype: str) -> LocalModel:
-    """Check a checkpoint directory and open it; its weights are loaded at the first request.
-
-    Args:
-        path: The directory.
-        tokenizer: A tokenizer, a directory that has one, or None for the checkpoint's own.
-        device: "auto" (a GPU if there is one), "cpu", "cuda:0", ...
-        dtype: "auto" (the checkpoint's own), "float32", "bfloat16" or "float16".
-
-    Returns:
-        The open model.
-
-    Raises:
-        ConfigurationError: The directory is not a whole mixture-of-experts checkpoint.
-    """
-    checkpoint = read_checkpoint(Path(fspath(path)).expanduser(), tokenizer_expected=tokenizer is None)
-    require_moe(checkpoint.config)
-    config = whole_config(checkpoint)
-    generation_file = checkpoint.directory / "generation_config.json"
-    generation = read_json(generation_file) if generation_file.is_file() else {}
-    engine = engine_of_checkpoint(checkpoint, device, dtype)
-    text_side = _own_tokenizer(checkpoint.directory if tokenizer is None else tokenizer)
-    return _assembled(checkpoint.directory.name, engine, text_side, config, generation)
-
-
-def open_loaded(model: PreTrainedModel, tokenizer: object, device: str, dtype: str) -> LocalModel:
-    """Open a model that is already in memory; it stays where and as it is.
-
-    Args:
-        model: A causal language model of transformers, in eval mode.
-        tokenizer: A tokenizer, a directory that has one, or None for the one at `model.name_or_path`.
-        device: Must be "auto".
-        dtype: Must be "auto".
-
-    Returns:
-        The open model.
-
-    Raises:
-        ConfigurationError: Not a mixture of experts, in training mode, or no tokenizer to be found.
-    """
-    if (device, dtype) != ("auto", "auto"):
-        raise ConfigurationError(
-            f"device={device!r}, dtype={dtype!r} with a loaded model: it stays as it is. Move it with "
-            "model.to(...) before, and leave both at 'auto'"
-        )
-    engine = engine_of_model(model)
-    home = str(getattr(model, "name_or_path", "") or "")
-    if tokenizer is None and not (home and Path(home).is_dir()):
-        raise ConfigurationError(
-            f"no tokenizer for the loaded model: its name_or_path is {home!r}, no directory. Pass tokenizer="
-        )
-    generation = model.generation_config.to_dict()
-    text_side = _own_tokenizer(home if tokenizer is None else tokenizer)
-    return _assembled(loaded_name(model), engine, text_side, model.config.to_dict(), generation)
-
-
-def loaded_name(model: PreTrainedModel) -> str:
-    """Name a model in memory: the last part of its name_or_path, else its class."""
-    return Path(str(model.name_or_path)).name or type(model).__name__
-
-
-def _own_tokenizer(source: object) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer
-    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
-
-    if isinstance(source, PreTrainedTokenizerBase):
-        # Its owner may switch truncation or padding on, which fast tokenizers keep as state.
-        return copy.deepcopy(source)
-    if not isinstance(source, str | PathLike):
-        raise ConfigurationError(
-            f"tokenizer={type(source).__name__} is not valid; it must be a directory or a tokenizer object"
-        )
-    try:
-        loaded: Any = AutoTokenizer.from_pretrained(
-            fspath(source), local_files_only=True, trust_remote_code=False
-        )
-    except Exception as problem:
-        # Tokenizer files fail in as many ways as there are formats, the Rust ones with a bare Exception.
-        raise ConfigurationError(f"the tokenizer in {source} cannot be loaded: {problem}") from problem
-    if not isinstance(loaded, PreTrainedTokenizerBase):
-        raise ConfigurationError(f"{source} holds no tokenizer that this transformers knows")
-    return loaded
-
-
-def _assembled(
-    name: str,
-    engine: Engine,
-    tokenizer: PreTrainedTokenizerBase,
-    config: Mapping[str, Any],
-    generation: Mapping[str, Any],
-) -> LocalModel:
-    window, vocabulary = context_window(config), _text_value(config, "vocab_size")
-    if window is None or not isinstance(vocabulary, int):
-        raise ConfigurationError(
-            f"the config of {name} does not say its max_position_embeddings and vocab_size; add them to it"
-        )
-    end = generation.get("eos_token_id")
-    ends = (_text_value(config, "eos_token_id") if end is None else end, tokenizer.eos_token_id)
-    flat = (item for end in ends for item in (end if isinstance(end, list) else [end]))
-    stop_ids = frozenset(item for item in flat if isinstance(item, int))
-    return LocalModel(name, engine, tokenizer, window, vocabulary, stop_ids)
-
-
-def _text_value(config: Mapping[str, Any], name: str) -> object:
-    inner = config.get("text_config")
-    return config.get(name, inner.get(name) if isinstance(inner, Mapping) else None)

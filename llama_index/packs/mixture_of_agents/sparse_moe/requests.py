@@ -6,38 +6,21 @@ they can be built and tested without either.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
+from llama_index.packs.mixture_of_agents.sparse_moe.checks import is_int, is_number, require, require_count
+from llama_index.packs.mixture_of_agents.sparse_moe.routing import RoutingSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from llama_index.packs.mixture_of_agents.sparse_moe.stats import RoutingStats
 
 FinishReason = Literal["stop", "length", "cancelled"]
 
 _SEED_RANGE = range(-(2**63), 2**64)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _require(ok: bool, name: str, value: object, valid: str) -> None:
-    if not ok:
-        raise ConfigurationError(f"{name}={value!r} is not valid; it must be {valid}")
-
-
-def require_count(name: str, value: object) -> None:
-    """Refuse anything but a whole number of at least one.
-
-    Raises:
-        ConfigurationError: Names the option and what it must be.
-    """
-    ok = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-    _require(ok, name, value, "a whole number of at least 1")
 
 
 @dataclass(frozen=True)
@@ -62,23 +45,45 @@ class SamplingSettings:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        _require(
-            _is_number(self.temperature) and self.temperature >= 0,
+        require(
+            is_number(self.temperature) and self.temperature >= 0,
             "temperature", self.temperature, "0 (greedy) or a number above it",
         )  # fmt: skip
-        _require(_is_number(self.top_p) and 0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1")
-        _require(
-            self.top_k is None or (_is_int(self.top_k) and self.top_k >= 1),
+        require(is_number(self.top_p) and 0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1")
+        require(
+            self.top_k is None or (is_int(self.top_k) and self.top_k >= 1),
             "top_k_sampling", self.top_k, "None or a whole number of at least 1",
         )  # fmt: skip
-        _require(
-            _is_number(self.repetition_penalty) and self.repetition_penalty > 0,
+        require(
+            is_number(self.repetition_penalty) and self.repetition_penalty > 0,
             "repetition_penalty", self.repetition_penalty, "a number above 0",
         )  # fmt: skip
-        _require(
-            self.seed is None or (_is_int(self.seed) and self.seed in _SEED_RANGE),
+        require(
+            self.seed is None or (is_int(self.seed) and self.seed in _SEED_RANGE),
             "seed", self.seed, "None or a whole number of at most 64 bits",
         )  # fmt: skip
+
+
+class TokenConstraint(Protocol):
+    """Says which tokens may come next, for one request. Called on the engine's thread."""
+
+    def mask(self, logits_V: Tensor) -> Tensor:
+        """Return the scores with those of forbidden tokens at minus infinity."""
+        ...
+
+    def accept(self, token_id: int) -> None:
+        """Take note of the token that was chosen."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """Whether the text is complete and nothing may follow."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """Whether the text so far could be the whole answer."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -91,9 +96,13 @@ class GenerationRequest:
         sampling: How each token is chosen.
         stop_ids: Generating one of these ends the answer (it is counted, but not handed out).
         batch_limit: This request starts only while fewer than so many others are being decoded.
+        routing: How tokens go to experts.
+        observe: Whether to count how they went.
+        timeout: Seconds from now until the request is given up; None for no limit.
+        constraint: Says which tokens may come next; None allows all.
 
     Raises:
-        ConfigurationError: The prompt is empty, or a number is below one.
+        ConfigurationError: The prompt is empty, a number is below one, or no time is left.
     """
 
     prompt_ids: tuple[int, ...]
@@ -101,12 +110,20 @@ class GenerationRequest:
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     stop_ids: frozenset[int] = frozenset()
     batch_limit: int = 8
+    routing: RoutingSettings = field(default_factory=RoutingSettings)
+    observe: bool = False
+    timeout: float | None = None
+    constraint: TokenConstraint | None = None
 
     def __post_init__(self) -> None:
         if not self.prompt_ids:
             raise ConfigurationError("the prompt is empty; give at least one token of text to continue")
         require_count("max_new_tokens", self.max_new_tokens)
         require_count("batch_limit", self.batch_limit)
+        require(
+            self.timeout is None or (is_number(self.timeout) and self.timeout > 0),
+            "timeout", self.timeout, "None or a number of seconds above 0",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -121,6 +138,9 @@ class Ending:
             up by one over all requests, so overlapping spans show requests decoded side by side.
         last_step: Number of the engine step that computed its last token.
         error: What went wrong, if anything.
+        shared_tokens: Tokens of the prompt that were not computed, because another prompt began alike.
+        not_shared_because: Why this request can share nothing, whoever begins alike; None if it can.
+        routing: How the tokens went to experts, shared ones included; None unless it was asked for.
     """
 
     reason: FinishReason | None
@@ -129,6 +149,9 @@ class Ending:
     first_step: int = 0
     last_step: int = 0
     error: Exception | None = None
+    shared_tokens: int = 0
+    routing: RoutingStats | None = None
+    not_shared_because: str | None = None
 
 
 @dataclass(frozen=True)
@@ -137,10 +160,14 @@ class EngineStats:
 
     Args:
         steps: Forward passes, over all requests.
-        active: Requests being decoded.
+        active: Requests being read or decoded.
         waiting: Requests in the queue.
         peak_active: Most requests decoded side by side.
         loads: Times the model was loaded (1 once it is there).
+        read_tokens: Prompt tokens that were computed.
+        shared_tokens: Prompt tokens that were not, because another prompt began alike.
+        prefix_bytes: Memory held for beginnings of prompts.
+        widest_step: Most requests in one decoding pass.
     """
 
     steps: int
@@ -148,6 +175,10 @@ class EngineStats:
     waiting: int
     peak_active: int
     loads: int
+    read_tokens: int = 0
+    shared_tokens: int = 0
+    prefix_bytes: int = 0
+    widest_step: int = 0
 
 
 class Listener(Protocol):

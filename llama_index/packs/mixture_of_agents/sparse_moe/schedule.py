@@ -1,0 +1,201 @@
+"""What the worker computes next, and for whom: one chunk of one prompt, then one token for every batch.
+
+So a late request is read while others decode, none waits for another's long prompt for more than a chunk,
+and a request that fails, ends or is cancelled never touches its neighbours. It runs on the worker's thread
+and knows neither queues nor text.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from typing import TYPE_CHECKING
+
+from llama_index.packs.mixture_of_agents.errors import MixtureError, SparseMoEError
+from llama_index.packs.mixture_of_agents.sparse_moe.decoding import (
+    DecodingBatch,
+    DecodingRow,
+    finish_reason,
+    take_token,
+)
+from llama_index.packs.mixture_of_agents.sparse_moe.forward import LoadedModel
+from llama_index.packs.mixture_of_agents.sparse_moe.memory import require_memory
+from llama_index.packs.mixture_of_agents.sparse_moe.prefill import Prefill
+from llama_index.packs.mixture_of_agents.sparse_moe.requests import FinishReason, GenerationRequest
+from llama_index.packs.mixture_of_agents.sparse_moe.tickets import Ticket
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Tokens of a prompt per pass: few while others wait for their next token, more when nobody does.
+BUSY_CHUNK = 128
+IDLE_CHUNK = 512
+
+Finish = Callable[[Ticket, "FinishReason | None", "Exception | None"], None]
+
+
+class Schedule:
+    """The requests that are being read and decoded.
+
+    Args:
+        loaded: The model.
+        prefix_bytes: Most memory for prompts' beginnings.
+        finish: Called when a request is over.
+    """
+
+    def __init__(self, loaded: LoadedModel, prefix_bytes: int, finish: Finish) -> None:
+        self.loaded = loaded
+        self._finish = finish
+        self.prefill = Prefill(loaded, prefix_bytes)
+        self._reading: deque[Ticket] = deque()
+        self._batches: dict[Hashable, DecodingBatch] = {}
+        self._tickets: dict[DecodingRow, Ticket] = {}
+        self.steps = 0
+        self.widest_step = 0
+
+    def admit(self, ticket: Ticket) -> None:
+        """Take a request in; one that cannot be computed ends here."""
+        try:
+            request = ticket.request
+            self._require_memory(request)
+            ticket.row = self.prefill.begin(request)
+        except Exception as problem:
+            self._fail(ticket, problem)
+            return
+        self._reading.append(ticket)
+
+    def drop(self, ticket: Ticket) -> None:
+        """Forget a request, wherever it is."""
+        if ticket in self._reading:
+            self._reading.remove(ticket)
+        row = ticket.row
+        if row is not None and self._tickets.pop(row, None) is not None:
+            self._leave(self._key(ticket), row)
+
+    def _leave(self, key: Hashable, row: DecodingRow) -> None:
+        batch = self._batches[key]
+        try:
+            batch.leave(row)
+        except Exception:
+            # There was no memory to copy what the others keep, say; without a cache they are read anew.
+            self._read_again(batch.dissolve())
+        if not batch.rows:
+            del self._batches[key]
+
+    def _read_again(self, rows: Iterable[DecodingRow]) -> None:
+        for row in rows:
+            self.prefill.begin_again(row)
+            self._reading.append(self._tickets.pop(row))
+
+    def advance(self, waiting: Iterable[GenerationRequest]) -> None:
+        """Compute one chunk of the oldest prompt, and one token for each batch.
+
+        Args:
+            waiting: Requests that are not admitted yet.
+        """
+        decoding = list(self._batches)
+        if self._reading:
+            self._read(self._reading[0], IDLE_CHUNK if not decoding else BUSY_CHUNK, waiting)
+        for key in decoding:
+            if key in self._batches:
+                self._decode(self._batches[key])
+
+    def _read(self, ticket: Ticket, largest: int, waiting: Iterable[GenerationRequest]) -> None:
+        row = ticket.row
+        if row is None:
+            return
+        others = [one.request for one in list(self._reading)[1:]]
+        try:
+            self._count(ticket, 1)
+            logits_V = self.prefill.read_chunk(row, largest, [*others, *waiting])
+        except Exception as problem:
+            self._fail(ticket, problem)
+            return
+        if logits_V is None:
+            return
+        self._reading.popleft()
+        self._take(ticket, row, logits_V)
+        if ticket.ended.is_set():
+            return
+        try:
+            self._join(ticket, row)
+        except Exception as problem:
+            self._fail(ticket, problem)
+
+    def _join(self, ticket: Ticket, row: DecodingRow) -> None:
+        key = self._key(ticket)
+        if key not in self._batches:
+            self._batches[key] = DecodingBatch(self.loaded, ticket.request.routing)
+        self._batches[key].join(row)
+        self._tickets[row] = ticket
+
+    def _key(self, ticket: Ticket) -> Hashable:
+        """Requests with the same key decode in the same pass."""
+        alone = ticket.alone or not self.loaded.can_batch
+        return (ticket.request.routing, id(ticket) if alone else None)
+
+    def _decode(self, batch: DecodingBatch) -> None:
+        rows = list(batch.rows)
+        tickets = [self._tickets[row] for row in rows]
+        self.steps += 1
+        for ticket in tickets:
+            ticket.stepped(self.steps)
+        self.widest_step = max(self.widest_step, len(rows))
+        try:
+            logits_BV = batch.advance()
+        except Exception as problem:
+            self._part(batch, tickets, problem)
+            return
+        for ticket, row, logits_V in zip(tickets, rows, logits_BV, strict=True):
+            self._take(ticket, row, logits_V)
+
+    def _part(self, batch: DecodingBatch, tickets: list[Ticket], problem: Exception) -> None:
+        """After a failed pass each of its requests goes on alone: who fails again, fails alone."""
+        if len(tickets) == 1:
+            self._fail(tickets[0], problem)
+            return
+        del self._batches[self._key(tickets[0])]
+        self._read_again(batch.dissolve())
+        for ticket in tickets:
+            ticket.alone = True
+
+    def _take(self, ticket: Ticket, row: DecodingRow, logits_V: Tensor) -> None:
+        """Choose and hand out a request's next token; its failure is its own."""
+        try:
+            token_id = take_token(self.loaded, row, logits_V)
+            reason = finish_reason(ticket.request, token_id, row.completion_tokens)
+            if reason != "stop" or token_id not in ticket.request.stop_ids:
+                reason = reason if ticket.tell(token_id) else "stop"
+        except Exception as problem:
+            self._fail(ticket, problem)
+            return
+        if reason:
+            self._end(ticket, reason, None)
+
+    def _fail(self, ticket: Ticket, problem: Exception) -> None:
+        # Whoever keeps the error would keep what the model was computing, caches among it.
+        traceback.clear_frames(problem.__traceback__)
+        error = problem
+        if not isinstance(problem, MixtureError):
+            error = SparseMoEError(f"the model failed while decoding: {problem!r}", causes=[problem])
+            error.__cause__ = problem
+        self._end(ticket, None, error)
+
+    def _end(self, ticket: Ticket, reason: FinishReason | None, error: Exception | None) -> None:
+        self.drop(ticket)
+        self._finish(ticket, reason, error)
+
+    def _count(self, ticket: Ticket, requests: int) -> None:
+        self.steps += 1
+        ticket.stepped(self.steps)
+        self.widest_step = max(self.widest_step, requests)
+
+    def _require_memory(self, request: GenerationRequest) -> None:
+        tokens = len(request.prompt_ids) + request.max_new_tokens
+        require_memory(
+            f"the cache of a request of {tokens} tokens",
+            tokens * self.loaded.token_bytes,
+            self.loaded.model.device,
+            "shorten the prompt, lower max_tokens, or send fewer requests at once",
+        )
