@@ -193,9 +193,11 @@ def test_one_crash_leaves_the_others_alone(served: Engine) -> None:
     assert [recorder.tokens for recorder in healthy if recorder.ending().error is None] == [alone] * 3
     error = poisoned.ending().error
     assert isinstance(error, SparseMoEError)
-    assert "the model failed while decoding: IndexError" in str(error)
-    assert isinstance(error.causes[0], IndexError)
-    assert isinstance(broken_listener.ending().error, SparseMoEError)
+    assert "the prompt has token 999999, and the model knows 259 tokens" in str(error)
+    failed = broken_listener.ending().error
+    assert isinstance(failed, SparseMoEError)
+    assert "who was to receive the tokens failed: ZeroDivisionError" in str(failed)
+    assert isinstance(failed.causes[0], ZeroDivisionError)
     assert served.stats().active == served.stats().waiting == 0
 
 

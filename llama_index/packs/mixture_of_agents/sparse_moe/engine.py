@@ -213,9 +213,17 @@ class _Worker:
             self._active.clear()
             self._waiting.clear()
         with self._loading:
-            self._schedule = None
+            schedule, self._schedule = self._schedule, None
+            self._load = _closed
         for ticket in left:
             ticket.end(None, EngineClosedError("the engine was closed while the request was running"))
+        if schedule is not None:
+            schedule.release()
+
+
+def _closed() -> PreTrainedModel:
+    """Stand in for the loader, which may hold a model that its owner wants to be rid of."""
+    raise EngineClosedError(_CLOSED)
 
 
 def _ready(load: Callable[[], PreTrainedModel]) -> LoadedModel:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -22,7 +22,7 @@ from llama_index.packs.mixture_of_agents.errors import ConfigurationError, Spars
 from llama_index.packs.mixture_of_agents.sparse_moe import row_caches
 from llama_index.packs.mixture_of_agents.sparse_moe.experts import check_routing, routed
 from llama_index.packs.mixture_of_agents.sparse_moe.moe_layers import MoELayer, find_moe_layers
-from llama_index.packs.mixture_of_agents.sparse_moe.plans import ForwardPlan
+from llama_index.packs.mixture_of_agents.sparse_moe.plans import ForwardPlan, plan_sequences
 from llama_index.packs.mixture_of_agents.sparse_moe.routing import RoutingSettings
 
 if TYPE_CHECKING:
@@ -121,17 +121,16 @@ class LoadedModel:
             options["attention_mask"] = mask_BL
         ids = torch.tensor(ids_BS, dtype=torch.long, device=device)
         # Not inference_mode: tables that a model keeps for itself would stay unusable for autograd.
-        ours = routed(self.layers, plan) if plan is not None else nullcontext()
-        with self._lock, torch.no_grad(), ours:
+        with self.exclusively(plan):
             output = self.model(input_ids=ids, past_key_values=cache, use_cache=True, **options)
         logits_BV: Tensor = output.logits[:, -1]
         return logits_BV
 
     def _probe(self, cache: Cache) -> tuple[bool, int]:
         """Read a few tokens at once and in two pieces; compare, and weigh the cache."""
-        ids = [[n % self._vocabulary() for n in range(1, _PROBE + 1)]]
+        ids = [[n % self.vocabulary for n in range(1, _PROBE + 1)]]
         positions = [list(range(_PROBE))]
-        whole_V = self.run(ids, positions, cache, None, None)[0].float()
+        whole_V = self._probed(ids[0], positions[0], cache)
         token_bytes = row_caches.token_bytes(cache)
         if self.keeps_every_position:
             return True, token_bytes
@@ -139,14 +138,32 @@ class LoadedModel:
             return False, token_bytes
         # Some recurrent layers begin anew at every pass of several tokens.
         again = row_caches.new_cache(self.model)
-        self.run([ids[0][:3]], [positions[0][:3]], again, None, None)
-        pieces_V = self.run([ids[0][3:]], [positions[0][3:]], again, None, None)[0].float()
+        self._probed(ids[0][:3], positions[0][:3], again)
+        pieces_V = self._probed(ids[0][3:], positions[0][3:], again)
         largest = whole_V.abs().max().clamp(min=1.0)
         return bool((whole_V - pieces_V).abs().max() <= _TOLERANCE * largest), token_bytes
 
-    def _vocabulary(self) -> int:
+    def _probed(self, ids: Sequence[int], positions: Sequence[int], cache: Cache) -> Tensor:
+        plan = plan_sequences([positions], [_PROBE], RoutingSettings(), self.model.device)
+        return self.run([ids], [positions], cache, None, plan if self.layers else None)[0].float()
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of token ids the model knows."""
         embedding: Any = self.model.get_input_embeddings()
         return int(embedding.weight.shape[0])
+
+    def release(self) -> None:
+        """Let go of the model: whoever keeps an error would keep it through the error's frames."""
+        del self.model
+        self.layers = ()
+
+    @contextmanager
+    def exclusively(self, plan: ForwardPlan | None) -> Iterator[None]:
+        """Hold off other passes of this model, and route this thread's by a plan, until the block ends."""
+        ours = routed(self.layers, plan) if plan is not None else nullcontext()
+        with self._lock, torch.no_grad(), ours:
+            yield
 
 
 def first_nan_layer(
@@ -169,7 +186,7 @@ def first_nan_layer(
         if name
     ]
     try:
-        with torch.no_grad(), routed(loaded.layers, plan) if plan is not None else nullcontext():
+        with loaded.exclusively(plan):
             ids = torch.tensor([list(token_ids)], dtype=torch.long, device=loaded.model.device)
             loaded.model(input_ids=ids, use_cache=False)
     finally:

@@ -23,7 +23,6 @@ from llama_index.packs.mixture_of_agents.sparse_moe.gating import Routing, Softm
 from llama_index.packs.mixture_of_agents.sparse_moe.routing import RoutingSettings
 
 
-
 def _like_linear(experts: int, outputs: int, inputs: int) -> Tensor:
     """First weights, each expert's as `nn.Linear` draws them."""
     bound = 1 / math.sqrt(inputs)

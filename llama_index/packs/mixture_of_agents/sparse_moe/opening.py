@@ -125,7 +125,12 @@ def open_loaded(
             "model.to(...) before, and leave both at 'auto'"
         )
     engine = engine_of_model(model, quantize)
-    _require_experts(model.config.to_dict(), routing)
+    _require_experts({**model.config.to_dict(), "architectures": [type(model).__name__]}, routing)
+    if routing is not None and (routing.limited or routing.top_k is not None):
+        from llama_index.packs.mixture_of_agents.sparse_moe.experts import check_routing
+        from llama_index.packs.mixture_of_agents.sparse_moe.moe_layers import find_moe_layers
+
+        check_routing(find_moe_layers(model), routing)
     home = str(getattr(model, "name_or_path", "") or "")
     if tokenizer is None and not (home and Path(home).is_dir()):
         raise ConfigurationError(

@@ -72,9 +72,25 @@ class Prefill:
         """Memory held for beginnings of prompts."""
         return self._store.bytes
 
+    def clear(self) -> None:
+        """Forget all beginnings of prompts."""
+        self._store.clear()
+
     def begin(self, request: GenerationRequest) -> DecodingRow:
-        """Make a row for a request; nothing is computed yet."""
+        """Make a row for a request; nothing is computed yet.
+
+        Raises:
+            ConfigurationError: The model cannot route as the request wants.
+            SparseMoEError: The prompt has tokens that the model does not know.
+        """
         self._loaded.check(request.routing)
+        unknown = [token for token in request.prompt_ids if not 0 <= token < self._loaded.vocabulary]
+        if unknown:
+            # On a GPU the pass would take every request down with it.
+            raise SparseMoEError(
+                f"the prompt has token {unknown[0]}, and the model knows {self._loaded.vocabulary} tokens; use "
+                "the model's own tokenizer"
+            )
         row = DecodingRow(request, row_caches.new_cache(self._loaded.model))
         row.not_shared_because = self._obstacle(request.routing)
         return row

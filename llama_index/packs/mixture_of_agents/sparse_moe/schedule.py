@@ -88,6 +88,14 @@ class Schedule:
             self.prefill.begin_again(row)
             self._reading.append(self._tickets.pop(row))
 
+    def release(self) -> None:
+        """Let go of the model and of everything computed with it; nothing can be asked any more."""
+        self._reading.clear()
+        self._batches.clear()
+        self._tickets.clear()
+        self.prefill.clear()
+        self.loaded.release()
+
     def advance(self, waiting: Iterable[GenerationRequest]) -> None:
         """Compute one chunk of the oldest prompt, and one token for each batch.
 
@@ -165,13 +173,24 @@ class Schedule:
         try:
             token_id = take_token(self.loaded, row, logits_V)
             reason = finish_reason(ticket.request, token_id, row.completion_tokens)
-            if reason != "stop" or token_id not in ticket.request.stop_ids:
-                reason = reason if ticket.tell(token_id) else "stop"
         except Exception as problem:
             self._fail(ticket, problem)
             return
-        if reason:
+        if token_id not in ticket.request.stop_ids:
+            self._hand_out(ticket, token_id, reason)
+        elif reason:
             self._end(ticket, reason, None)
+
+    def _hand_out(self, ticket: Ticket, token_id: int, reason: FinishReason | None) -> None:
+        try:
+            wanted = ticket.tell(token_id)
+        except Exception as problem:
+            error = SparseMoEError(f"who was to receive the tokens failed: {problem!r}", causes=[problem])
+            error.__cause__ = problem
+            self._end(ticket, None, error)
+            return
+        if reason or not wanted:
+            self._end(ticket, reason if wanted else "stop", None)
 
     def _fail(self, ticket: Ticket, problem: Exception) -> None:
         # Whoever keeps the error would keep what the model was computing, caches among it.
