@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from llama_index.packs.mixture_of_agents.sparse_moe import SparseMoELLM
 from llama_index.packs.mixture_of_agents.sparse_moe.engine import Engine
-from llama_index.packs.mixture_of_agents.sparse_moe.forward import LoadedModel
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.forward import LoadedModel
 from tests.sparse_moe import tiny_models
 
 

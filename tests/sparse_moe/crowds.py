@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from llama_index.packs.mixture_of_agents.sparse_moe.requests import GenerationRequest, SamplingSettings
 from llama_index.packs.mixture_of_agents.sparse_moe.routing import RoutingSettings
-from llama_index.packs.mixture_of_agents.sparse_moe.tickets import RequestHandle
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.tickets import RequestHandle
 from tests.sparse_moe.tiny_models import Recorder
 
 ROUTINGS = (RoutingSettings(), RoutingSettings(capacity_factor=0.75, capacity_block=16))

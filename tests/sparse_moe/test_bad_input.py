@@ -19,8 +19,9 @@ from llama_index.packs.mixture_of_agents.errors import (
     OutOfMemoryError,
     QueueFullError,
 )
-from llama_index.packs.mixture_of_agents.sparse_moe import SparseMoELLM, memory
+from llama_index.packs.mixture_of_agents.sparse_moe import SparseMoELLM
 from llama_index.packs.mixture_of_agents.sparse_moe.engine import Engine
+from llama_index.packs.mixture_of_agents.sparse_moe.serving import memory
 from tests.sparse_moe import tiny_models
 from tests.sparse_moe.test_batching import prompt, together
 from tests.sparse_moe.tiny_models import (

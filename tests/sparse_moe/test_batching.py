@@ -14,9 +14,9 @@ from transformers import MixtralForCausalLM, PreTrainedModel
 
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, SparseMoEError
 from llama_index.packs.mixture_of_agents.sparse_moe.engine import Engine
-from llama_index.packs.mixture_of_agents.sparse_moe.forward import LoadedModel
 from llama_index.packs.mixture_of_agents.sparse_moe.requests import GenerationRequest, SamplingSettings
 from llama_index.packs.mixture_of_agents.sparse_moe.routing import RoutingSettings
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.forward import LoadedModel
 from tests.sparse_moe.tiny_models import Recorder, asking, oracle_ids, state_kinds, tiny_jamba, tiny_mixtral
 
 KINDS = {**state_kinds(), "no continuing": tiny_jamba}

@@ -15,10 +15,11 @@ from transformers import MixtralForCausalLM
 from transformers.cache_utils import Cache
 
 from llama_index.packs.mixture_of_agents.errors import SparseMoEError
-from llama_index.packs.mixture_of_agents.sparse_moe import SparseMoELLM, row_caches
-from llama_index.packs.mixture_of_agents.sparse_moe.decoding import DecodingRow
+from llama_index.packs.mixture_of_agents.sparse_moe import SparseMoELLM
 from llama_index.packs.mixture_of_agents.sparse_moe.engine import Engine
 from llama_index.packs.mixture_of_agents.sparse_moe.local_model import LocalModel, RoutingTotals
+from llama_index.packs.mixture_of_agents.sparse_moe.serving import row_caches
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.decoding import DecodingRow
 from tests.sparse_moe.test_batching import prompt, together
 from tests.sparse_moe.tiny_models import Recorder, asking, oracle_ids, tiny_mixtral, tiny_tokenizer
 

@@ -14,13 +14,13 @@ from llama_index.packs.mixture_of_agents.errors import (
     ContextOverflowError,
     SparseMoEError,
 )
-from llama_index.packs.mixture_of_agents.sparse_moe.forward import LoadedModel
 from llama_index.packs.mixture_of_agents.sparse_moe.inspection import (
     LayerTrace,
     inspect_prompt,
     inspect_routing,
 )
 from llama_index.packs.mixture_of_agents.sparse_moe.routing import RoutingSettings
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.forward import LoadedModel
 from llama_index.packs.mixture_of_agents.sparse_moe.stats import LayerLabel
 from tests.sparse_moe import tiny_models
 

@@ -18,7 +18,7 @@ from llama_index.packs.mixture_of_agents.errors import EngineClosedError, Reques
 from llama_index.packs.mixture_of_agents.sparse_moe import SparseMoELLM, loading
 from llama_index.packs.mixture_of_agents.sparse_moe.engine import Engine
 from llama_index.packs.mixture_of_agents.sparse_moe.local_model import LocalModel
-from llama_index.packs.mixture_of_agents.sparse_moe.tickets import RequestHandle
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.tickets import RequestHandle
 
 TOKENS = 400
 ROOT = Path(__file__).parents[2]

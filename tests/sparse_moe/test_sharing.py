@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from transformers import MixtralForCausalLM, PreTrainedModel
 
 from llama_index.packs.mixture_of_agents.sparse_moe.engine import Engine
-from llama_index.packs.mixture_of_agents.sparse_moe.prefill import chunk_end
 from llama_index.packs.mixture_of_agents.sparse_moe.requests import Ending
 from llama_index.packs.mixture_of_agents.sparse_moe.routing import RoutingSettings
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.prefill import chunk_end
 from tests.sparse_moe.test_batching import prompt, together
 from tests.sparse_moe.tiny_models import asking, oracle_ids, state_kinds, tiny_jamba
 
@@ -67,7 +67,9 @@ def test_one_pass_chunks_and_sharing_route_alike(
     endings: list[Ending] = []
     tokens: list[list[int]] = []
     for chunk, shared in ((512, False), (16, False), (48, True)):
-        monkeypatch.setattr("llama_index.packs.mixture_of_agents.sparse_moe.schedule.IDLE_CHUNK", chunk)
+        monkeypatch.setattr(
+            "llama_index.packs.mixture_of_agents.sparse_moe.serving.schedule.IDLE_CHUNK", chunk
+        )
         engine = Engine(lambda: model)
         if shared:
             together(engine, [asking(*ids[:60], 5, tokens=1, routing=routing, observe=True)])

@@ -20,10 +20,10 @@ from transformers import MixtralForCausalLM
 from transformers.cache_utils import Cache
 
 from llama_index.packs.mixture_of_agents.errors import SparseMoEError
-from llama_index.packs.mixture_of_agents.sparse_moe.decoding import DecodingRow
 from llama_index.packs.mixture_of_agents.sparse_moe.engine import Engine
-from llama_index.packs.mixture_of_agents.sparse_moe.forward import LoadedModel
-from llama_index.packs.mixture_of_agents.sparse_moe.tickets import Ticket
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.decoding import DecodingRow
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.forward import LoadedModel
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.tickets import Ticket
 from tests.sparse_moe.crowds import FORBIDDEN_POSITION, Crowd, Member
 from tests.sparse_moe.tiny_models import Recorder, tiny_mixtral
 

@@ -22,15 +22,15 @@ from llama_index.packs.mixture_of_agents.errors import (
     QueueFullError,
     SparseMoEError,
 )
-from llama_index.packs.mixture_of_agents.sparse_moe.forward import LoadedModel
 from llama_index.packs.mixture_of_agents.sparse_moe.requests import (
     EngineStats,
     FinishReason,
     GenerationRequest,
     Listener,
 )
-from llama_index.packs.mixture_of_agents.sparse_moe.schedule import Schedule
-from llama_index.packs.mixture_of_agents.sparse_moe.tickets import RequestHandle, Ticket
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.forward import LoadedModel
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.schedule import Schedule
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.tickets import RequestHandle, Ticket
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -18,14 +18,14 @@ import numpy.typing as npt
 import torch
 
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
-from llama_index.packs.mixture_of_agents.sparse_moe import row_caches
-from llama_index.packs.mixture_of_agents.sparse_moe.forward import LoadedModel, nan_error
 from llama_index.packs.mixture_of_agents.sparse_moe.local_model import LocalModel
 from llama_index.packs.mixture_of_agents.sparse_moe.opening import open_directory
 from llama_index.packs.mixture_of_agents.sparse_moe.options import check_room
 from llama_index.packs.mixture_of_agents.sparse_moe.plans import plan_sequences
 from llama_index.packs.mixture_of_agents.sparse_moe.recording import Observation, RoutingRecorder
 from llama_index.packs.mixture_of_agents.sparse_moe.routing import RoutingSettings
+from llama_index.packs.mixture_of_agents.sparse_moe.serving import row_caches
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.forward import LoadedModel, nan_error
 from llama_index.packs.mixture_of_agents.sparse_moe.stats import LayerLabel, RoutingStats
 
 Array = npt.NDArray[Any]

@@ -31,12 +31,16 @@ from llama_index.core.prompts import PromptTemplate
 
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.sparse_moe import options
-from llama_index.packs.mixture_of_agents.sparse_moe.answering import Answering
-from llama_index.packs.mixture_of_agents.sparse_moe.chat_format import PLAIN_STOPS, ChatTurn, chat_turn
-from llama_index.packs.mixture_of_agents.sparse_moe.generation import TextRequest
+from llama_index.packs.mixture_of_agents.sparse_moe.conversation.answering import Answering
+from llama_index.packs.mixture_of_agents.sparse_moe.conversation.chat_format import (
+    PLAIN_STOPS,
+    ChatTurn,
+    chat_turn,
+)
+from llama_index.packs.mixture_of_agents.sparse_moe.conversation.generation import TextRequest
+from llama_index.packs.mixture_of_agents.sparse_moe.conversation.streams import traced_astream, traced_stream
 from llama_index.packs.mixture_of_agents.sparse_moe.loading import require_extra
 from llama_index.packs.mixture_of_agents.sparse_moe.requests import SamplingSettings
-from llama_index.packs.mixture_of_agents.sparse_moe.streams import traced_astream, traced_stream
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

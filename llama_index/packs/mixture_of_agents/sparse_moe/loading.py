@@ -82,7 +82,7 @@ def engine_of_checkpoint(checkpoint: Checkpoint, device: str, dtype: str, quanti
 def _require_room(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype | None) -> None:
     import torch
 
-    from llama_index.packs.mixture_of_agents.sparse_moe.memory import require_memory
+    from llama_index.packs.mixture_of_agents.sparse_moe.serving.memory import require_memory
 
     needed = sum(path.stat().st_size for path in checkpoint.weight_files)
     stored = getattr(torch, str(checkpoint.config.get("dtype") or checkpoint.config.get("torch_dtype")), None)
@@ -95,8 +95,8 @@ def _require_room(checkpoint: Checkpoint, device: torch.device, dtype: torch.dty
 def _quantized(model: PreTrainedModel, scheme: str | None, *, in_place: bool) -> PreTrainedModel:
     if scheme is None:
         return model
-    from llama_index.packs.mixture_of_agents.sparse_moe.forward import lock_of
     from llama_index.packs.mixture_of_agents.sparse_moe.quantize import quantize_model
+    from llama_index.packs.mixture_of_agents.sparse_moe.serving.forward import lock_of
 
     with lock_of(model):
         return quantize_model(model, scheme, in_place=in_place)

@@ -15,15 +15,19 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
-from llama_index.packs.mixture_of_agents.sparse_moe.chat_format import ChatTurn, defuse, plain_prompt
-from llama_index.packs.mixture_of_agents.sparse_moe.generation import TextRequest
+from llama_index.packs.mixture_of_agents.sparse_moe.conversation.chat_format import (
+    ChatTurn,
+    defuse,
+    plain_prompt,
+)
+from llama_index.packs.mixture_of_agents.sparse_moe.conversation.generation import TextRequest
 from llama_index.packs.mixture_of_agents.sparse_moe.options import CallSettings, check_room
 from llama_index.packs.mixture_of_agents.sparse_moe.requests import GenerationRequest
 
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-    from llama_index.packs.mixture_of_agents.sparse_moe.constraints import ConstraintFactory
+    from llama_index.packs.mixture_of_agents.sparse_moe.conversation.constraints import ConstraintFactory
     from llama_index.packs.mixture_of_agents.sparse_moe.engine import Engine
     from llama_index.packs.mixture_of_agents.sparse_moe.requests import Ending, TokenConstraint
     from llama_index.packs.mixture_of_agents.sparse_moe.stats import RoutingStats
@@ -140,7 +144,7 @@ class LocalModel:
 
     @cached_property
     def _constraints(self) -> ConstraintFactory:
-        from llama_index.packs.mixture_of_agents.sparse_moe.constraints import ConstraintFactory
+        from llama_index.packs.mixture_of_agents.sparse_moe.conversation.constraints import ConstraintFactory
 
         return ConstraintFactory(self.tokenizer, self.vocabulary, self.stop_ids)
 

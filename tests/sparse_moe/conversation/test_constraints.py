@@ -19,12 +19,15 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 
 from llama_index.packs.mixture_of_agents.errors import SparseMoEError
-from llama_index.packs.mixture_of_agents.sparse_moe.constraints import ConstraintFactory, GrammarConstraint
-from llama_index.packs.mixture_of_agents.sparse_moe.decoding import seeded_generator
+from llama_index.packs.mixture_of_agents.sparse_moe.conversation.constraints import (
+    ConstraintFactory,
+    GrammarConstraint,
+)
 from llama_index.packs.mixture_of_agents.sparse_moe.engine import Engine
 from llama_index.packs.mixture_of_agents.sparse_moe.requests import SamplingSettings
-from llama_index.packs.mixture_of_agents.sparse_moe.sampling import choose_token
-from tests.sparse_moe.grammars import (
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.decoding import seeded_generator
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.sampling import choose_token
+from tests.sparse_moe.conversation.grammars import (
     SCHEMAS,
     TOKENS,
     Schema,

@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llama_index.packs.mixture_of_agents.errors import RequestCancelledError, SparseMoEError
+from llama_index.packs.mixture_of_agents.sparse_moe.conversation.text import StopScanner, TextAssembler
 from llama_index.packs.mixture_of_agents.sparse_moe.requests import Ending, GenerationRequest
-from llama_index.packs.mixture_of_agents.sparse_moe.text import StopScanner, TextAssembler
 
 if TYPE_CHECKING:
     from llama_index.packs.mixture_of_agents.sparse_moe.engine import Engine

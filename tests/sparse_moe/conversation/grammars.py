@@ -13,10 +13,13 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from llama_index.packs.mixture_of_agents.sparse_moe.constraints import ConstraintFactory, GrammarConstraint
-from llama_index.packs.mixture_of_agents.sparse_moe.decoding import seeded_generator
+from llama_index.packs.mixture_of_agents.sparse_moe.conversation.constraints import (
+    ConstraintFactory,
+    GrammarConstraint,
+)
 from llama_index.packs.mixture_of_agents.sparse_moe.requests import SamplingSettings
-from llama_index.packs.mixture_of_agents.sparse_moe.sampling import choose_token
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.decoding import seeded_generator
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.sampling import choose_token
 from tests.sparse_moe.tiny_models import EOS, tiny_tokenizer
 
 TOKENS = 259

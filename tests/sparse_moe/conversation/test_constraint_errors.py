@@ -17,8 +17,8 @@ from llama_index.packs.mixture_of_agents.errors import (
     MissingExtraError,
     SparseMoEError,
 )
-from llama_index.packs.mixture_of_agents.sparse_moe.constraints import ConstraintFactory
-from tests.sparse_moe.grammars import TOKENS, accept_text, factory, ids_of, write
+from llama_index.packs.mixture_of_agents.sparse_moe.conversation.constraints import ConstraintFactory
+from tests.sparse_moe.conversation.grammars import TOKENS, accept_text, factory, ids_of, write
 from tests.sparse_moe.tiny_models import EOS, SPECIAL, tiny_tokenizer
 
 

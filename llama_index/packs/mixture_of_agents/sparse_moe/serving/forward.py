@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, SparseMoEError
-from llama_index.packs.mixture_of_agents.sparse_moe import row_caches
 from llama_index.packs.mixture_of_agents.sparse_moe.experts import check_routing, routed
 from llama_index.packs.mixture_of_agents.sparse_moe.moe_layers import MoELayer, find_moe_layers
 from llama_index.packs.mixture_of_agents.sparse_moe.plans import ForwardPlan, plan_sequences
 from llama_index.packs.mixture_of_agents.sparse_moe.routing import RoutingSettings
+from llama_index.packs.mixture_of_agents.sparse_moe.serving import row_caches
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -10,17 +10,17 @@ from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING
 
 from llama_index.packs.mixture_of_agents.errors import SparseMoEError
-from llama_index.packs.mixture_of_agents.sparse_moe import row_caches
-from llama_index.packs.mixture_of_agents.sparse_moe.decoding import (
+from llama_index.packs.mixture_of_agents.sparse_moe.requests import GenerationRequest
+from llama_index.packs.mixture_of_agents.sparse_moe.routing import RoutingSettings
+from llama_index.packs.mixture_of_agents.sparse_moe.serving import row_caches
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.decoding import (
     DecodingRow,
     Observed,
     by_block,
     observed_plan,
 )
-from llama_index.packs.mixture_of_agents.sparse_moe.forward import LoadedModel
-from llama_index.packs.mixture_of_agents.sparse_moe.prefixes import Block, PrefixStore, common_prefix
-from llama_index.packs.mixture_of_agents.sparse_moe.requests import GenerationRequest
-from llama_index.packs.mixture_of_agents.sparse_moe.routing import RoutingSettings
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.forward import LoadedModel
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.prefixes import Block, PrefixStore, common_prefix
 from llama_index.packs.mixture_of_agents.sparse_moe.stats import RoutingStats
 
 if TYPE_CHECKING:

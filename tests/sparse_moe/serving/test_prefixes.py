@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llama_index.packs.mixture_of_agents.sparse_moe.prefixes import Block, PrefixStore, common_prefix
-from llama_index.packs.mixture_of_agents.sparse_moe.row_caches import CachePiece
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.prefixes import Block, PrefixStore, common_prefix
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.row_caches import CachePiece
 
 SIZE = 8
 PROMPTS = st.lists(st.integers(0, 2), min_size=1, max_size=24)

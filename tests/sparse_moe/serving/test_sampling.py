@@ -13,7 +13,7 @@ from transformers import RepetitionPenaltyLogitsProcessor, TopKLogitsWarper, Top
 
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, SparseMoEError
 from llama_index.packs.mixture_of_agents.sparse_moe.requests import GenerationRequest, SamplingSettings
-from llama_index.packs.mixture_of_agents.sparse_moe.sampling import (
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.sampling import (
     choose_token,
     keep_top_k,
     keep_top_p,

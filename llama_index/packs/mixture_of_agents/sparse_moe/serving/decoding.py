@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from llama_index.packs.mixture_of_agents.errors import SparseMoEError
-from llama_index.packs.mixture_of_agents.sparse_moe import row_caches
-from llama_index.packs.mixture_of_agents.sparse_moe.forward import LoadedModel, nan_error
 from llama_index.packs.mixture_of_agents.sparse_moe.plans import ForwardPlan, plan_sequences
 from llama_index.packs.mixture_of_agents.sparse_moe.recording import RoutingRecorder
 from llama_index.packs.mixture_of_agents.sparse_moe.requests import FinishReason, GenerationRequest
 from llama_index.packs.mixture_of_agents.sparse_moe.routing import RoutingSettings
-from llama_index.packs.mixture_of_agents.sparse_moe.sampling import choose_token
+from llama_index.packs.mixture_of_agents.sparse_moe.serving import row_caches
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.forward import LoadedModel, nan_error
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.sampling import choose_token
 from llama_index.packs.mixture_of_agents.sparse_moe.stats import RoutingStats
 
 if TYPE_CHECKING:

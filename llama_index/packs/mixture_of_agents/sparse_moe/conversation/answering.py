@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from llama_index.packs.mixture_of_agents.sparse_moe import generation
-from llama_index.packs.mixture_of_agents.sparse_moe.generation import TextRequest, usage_record
+from llama_index.packs.mixture_of_agents.sparse_moe.conversation import generation
+from llama_index.packs.mixture_of_agents.sparse_moe.conversation.generation import TextRequest, usage_record
 
 if TYPE_CHECKING:
     from llama_index.packs.mixture_of_agents.sparse_moe.local_model import LocalModel

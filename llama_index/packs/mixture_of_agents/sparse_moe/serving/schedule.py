@@ -13,17 +13,17 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING
 
 from llama_index.packs.mixture_of_agents.errors import MixtureError, SparseMoEError
-from llama_index.packs.mixture_of_agents.sparse_moe.decoding import (
+from llama_index.packs.mixture_of_agents.sparse_moe.requests import FinishReason, GenerationRequest
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.decoding import (
     DecodingBatch,
     DecodingRow,
     finish_reason,
     take_token,
 )
-from llama_index.packs.mixture_of_agents.sparse_moe.forward import LoadedModel
-from llama_index.packs.mixture_of_agents.sparse_moe.memory import require_memory
-from llama_index.packs.mixture_of_agents.sparse_moe.prefill import Prefill
-from llama_index.packs.mixture_of_agents.sparse_moe.requests import FinishReason, GenerationRequest
-from llama_index.packs.mixture_of_agents.sparse_moe.tickets import Ticket
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.forward import LoadedModel
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.memory import require_memory
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.prefill import Prefill
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.tickets import Ticket
 
 if TYPE_CHECKING:
     from torch import Tensor

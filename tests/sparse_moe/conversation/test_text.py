@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
-from llama_index.packs.mixture_of_agents.sparse_moe.text import StopScanner, TextAssembler
+from llama_index.packs.mixture_of_agents.sparse_moe.conversation.text import StopScanner, TextAssembler
 from tests.sparse_moe.tiny_models import tiny_tokenizer
 
 TEXTS = st.text(alphabet="ab<", max_size=20)

@@ -9,13 +9,13 @@ import logging
 import threading
 from collections.abc import Callable
 
-from llama_index.packs.mixture_of_agents.sparse_moe.decoding import DecodingRow
 from llama_index.packs.mixture_of_agents.sparse_moe.requests import (
     Ending,
     FinishReason,
     GenerationRequest,
     Listener,
 )
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.decoding import DecodingRow
 
 _logger = logging.getLogger(__name__)
 

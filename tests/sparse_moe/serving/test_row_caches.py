@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import Cache
 
-from llama_index.packs.mixture_of_agents.sparse_moe import row_caches
-from llama_index.packs.mixture_of_agents.sparse_moe.row_caches import GrowingLayer
+from llama_index.packs.mixture_of_agents.sparse_moe.serving import row_caches
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.row_caches import GrowingLayer
 from tests.sparse_moe.tiny_models import state_kinds, tiny_mixtral
 
 KINDS = state_kinds()

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from llama_index.packs.mixture_of_agents.sparse_moe.row_caches import CachePiece
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.row_caches import CachePiece
 from llama_index.packs.mixture_of_agents.sparse_moe.stats import RoutingStats
 
 # A block's place: the number of the block before it (or the family's root), and its own tokens.

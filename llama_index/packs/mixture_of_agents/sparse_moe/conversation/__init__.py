@@ -1,0 +1,1 @@
+"""Between words and token ids: prompts, pieces of answers, answers of a given shape."""
