@@ -84,8 +84,10 @@ def test_a_request_that_would_not_fit_says_how_much_it_needs(
     token = 2 * 2 * 2 * 8 * 4
     served.load()
     _free(monkeypatch, 2000 * token - 1)
-    large, small = together(served, [asking(*prompt(500), tokens=1500), asking(tokens=3)])
+    large, small = Recorder(), Recorder()
+    served.submit(asking(*prompt(500), tokens=1500), large)
     error = large.ending().error
+    served.submit(asking(tokens=3), small)
     assert isinstance(error, OutOfMemoryError)
     assert isinstance(error, MemoryError)
     assert "the cache of a request of 2000 tokens needs 0.5 MB of memory and 0.5 MB is free on cpu" in str(
@@ -94,6 +96,19 @@ def test_a_request_that_would_not_fit_says_how_much_it_needs(
     assert "shorten the prompt, lower max_tokens" in str(error)
     assert (large.ending().first_step, large.tokens) == (0, [])
     assert small.ending().error is None
+
+
+def test_who_is_admitted_already_is_counted_too(served: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = 2 * 2 * 2 * 8 * 4
+    served.load()
+    _free(monkeypatch, (3 * 400 - 100) * token)
+    gate = threading.Event()
+    recorders = [Recorder(lambda _: gate.wait(PATIENCE)), Recorder(), Recorder()]
+    for recorder in recorders:
+        served.submit(asking(*prompt(8), tokens=392), recorder)
+    gate.set()
+    assert [type(recorder.ending().error) for recorder in recorders].count(OutOfMemoryError) == 1
+    assert "of 400 tokens beside 2 others needs" in str(recorders[2].ending().error)
 
 
 def test_weights_that_would_not_fit_are_not_loaded(moe_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

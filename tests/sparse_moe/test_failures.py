@@ -191,6 +191,23 @@ def test_an_error_that_someone_keeps_keeps_no_model_alive_behind_a_closed_engine
     assert seen() is None
 
 
+def test_an_error_of_loading_that_someone_keeps_keeps_no_model_alive() -> None:
+    seen: list[weakref.ref[MixtralForCausalLM]] = []
+
+    def load() -> MixtralForCausalLM:
+        broken = tiny_mixtral()
+        broken.lm_head.weight = torch.nn.Parameter(torch.zeros(259, 31), requires_grad=False)
+        seen.append(weakref.ref(broken))
+        return broken
+
+    engine, recorder = Engine(load), Recorder()
+    engine.submit(asking(), recorder)
+    assert recorder.ending().error is not None
+    engine.close()
+    gc.collect()
+    assert seen[0]() is None
+
+
 def test_a_thread_that_cannot_start_leaves_no_request_behind(
     model: MixtralForCausalLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:

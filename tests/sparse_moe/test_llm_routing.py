@@ -13,7 +13,11 @@ from llama_index.core.prompts import PromptTemplate
 from pydantic import BaseModel, Field
 from transformers import MixtralForCausalLM
 
-from llama_index.packs.mixture_of_agents.errors import ConfigurationError, DeadlineExceededError
+from llama_index.packs.mixture_of_agents.errors import (
+    ConfigurationError,
+    DeadlineExceededError,
+    FragmentError,
+)
 from llama_index.packs.mixture_of_agents.sparse_moe import SparseMoELLM
 from llama_index.packs.mixture_of_agents.sparse_moe.options import closed_schema
 from tests.sparse_moe import tiny_models
@@ -128,11 +132,9 @@ def test_a_call_that_is_out_of_time_says_so(moe_folder: Path, slow_steps: Any, p
     llm = _opened(moe_folder, timeout=None if per_call else 0.3)
     llm.load()
     slow_steps(0.1)
+    given: dict[str, Any] = {"timeout": 0.3} if per_call else {}
     with pytest.raises(DeadlineExceededError, match=r"its timeout of 0\.3 s; give it more time"):
-        if per_call:
-            llm.complete("Hello", timeout=0.3)
-        else:
-            llm.complete("Hello")
+        llm.complete("Hello", **given)
     assert len(llm.complete("Hello", max_tokens=1, timeout=20).text) == 1
 
 
@@ -199,6 +201,43 @@ def test_structured_predict_gives_the_object() -> None:
     settings: dict[str, Any] = {"max_tokens": 400}
     assert isinstance(llm.structured_predict(City, prompt, settings, country="Malta"), City)
     assert isinstance(asyncio.run(llm.astructured_predict(City, prompt, settings, country="Malta")), City)
+
+
+def test_a_streamed_object_is_held_to_its_schema_too() -> None:
+    llm, prompt = _opened(tiny_mixtral(window=4096)), PromptTemplate("A city in {country}.")
+    settings: dict[str, Any] = {"max_tokens": 400}
+    expected = llm.structured_predict(City, prompt, settings, country="Malta").model_dump()
+    *_, last = llm.stream_structured_predict(City, prompt, settings, country="Malta")
+
+    async def streamed() -> list[Any]:
+        parts = await llm.astream_structured_predict(City, prompt, settings, country="Malta")
+        return [part async for part in parts]
+
+    assert last.model_dump() == expected
+    assert asyncio.run(streamed())[-1].model_dump() == expected
+
+
+def test_an_object_that_was_cut_says_what_would_help() -> None:
+    llm, prompt = _opened(tiny_mixtral(window=4096)), PromptTemplate("A city in {country}.")
+    with pytest.raises(FragmentError, match=r"no whole City: .* give it more tokens"):
+        llm.structured_predict(City, prompt, {"max_tokens": 5}, country="Malta")
+
+
+def test_a_schema_is_closed_where_it_speaks_of_objects_and_nowhere_else() -> None:
+    open_one = {
+        "properties": {"properties": {"type": "string"}, "kind": {"const": {"properties": {"x": 1}}}},
+        "anyOf": [{"properties": {}}, {"properties": {}, "additionalProperties": True}],
+        "$defs": {"a": {"items": {"properties": {}}}, "b": {"allOf": [{"properties": {}}]}},
+    }
+    assert closed_schema(open_one) == {
+        "additionalProperties": False,
+        "properties": open_one["properties"],
+        "anyOf": [{"properties": {}, "additionalProperties": False}, open_one["anyOf"][1]],  # type: ignore[index]
+        "$defs": {
+            "a": {"items": {"properties": {}, "additionalProperties": False}},
+            "b": {"allOf": [{"properties": {}}]},
+        },
+    }
 
 
 @pytest.mark.parametrize(

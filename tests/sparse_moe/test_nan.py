@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,6 +12,11 @@ from transformers import PreTrainedModel
 from llama_index.packs.mixture_of_agents.errors import SparseMoEError
 from llama_index.packs.mixture_of_agents.sparse_moe.engine import Engine
 from llama_index.packs.mixture_of_agents.sparse_moe.routing import RoutingSettings
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.forward import (
+    LoadedModel,
+    first_nan_layer,
+    lock_of,
+)
 from tests.sparse_moe.test_batching import prompt, together
 from tests.sparse_moe.tiny_models import asking, oracle_ids, tiny_mixtral
 
@@ -87,3 +93,17 @@ def test_nan_that_only_the_calls_own_routing_meets_is_named(serve: Callable[...,
     )  # fmt: skip
     (recorder,) = together(engine, [asking(*spared, tokens=1, routing=RoutingSettings(top_k=4))])
     assert "first in model.layers.1.mlp.experts" in str(recorder.ending().error)
+
+
+def test_who_copies_the_model_meanwhile_meets_no_hook() -> None:
+    model = _damaged("model.norm.weight")
+    loaded = LoadedModel(model)
+    found: list[str | None] = []
+    looking = threading.Thread(target=lambda: found.append(first_nan_layer(loaded, [5, 6])))
+    with lock_of(model):
+        looking.start()
+        looking.join(0.2)
+        hooks = [hook for module in model.modules() for hook in module._forward_hooks]
+    looking.join()
+    assert hooks == []
+    assert found == ["model.norm (MixtralRMSNorm)"]

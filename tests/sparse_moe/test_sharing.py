@@ -41,6 +41,15 @@ def test_a_common_beginning_is_computed_once(kind: str) -> None:
     engine.close()
 
 
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_equal_prompts_of_whole_blocks_share_all_but_the_last(kind: str) -> None:
+    engine = Engine(KINDS[kind])
+    recorders = together(engine, [asking(*prompt(96, 1), tokens=4)] * 3)
+    assert [recorder.ending().shared_tokens for recorder in recorders] == [0, 64, 64]
+    assert recorders[0].tokens == recorders[1].tokens == recorders[2].tokens
+    engine.close()
+
+
 def test_later_rounds_share_too_and_memory_is_bounded(model: MixtralForCausalLM) -> None:
     token = 2 * 2 * 2 * 8 * 4
     engine = Engine(lambda: model, prefix_bytes=96 * token)

@@ -8,6 +8,7 @@
     |-- BrokenStreamError            a model's stream failed after part of its answer was out
     `-- SparseMoEError               the local sparse model could not do what was asked
         |-- ContextOverflowError     prompt and answer do not fit the model's context (also a ValueError)
+        |-- FragmentError            an answer of a given shape was cut before its end (also a ValueError)
         |-- QueueFullError           too many requests are waiting already
         |-- OutOfMemoryError         it would not fit into memory (also a MemoryError)
         |-- DeadlineExceededError    its time was up before the answer was done (also a TimeoutError)
@@ -90,6 +91,10 @@ class SparseMoEError(MixtureError):
 
 class ContextOverflowError(SparseMoEError, ValueError):
     """Prompt and requested answer are longer than the model's context window."""
+
+
+class FragmentError(SparseMoEError, ValueError):
+    """An answer that was to have a shape was cut before its end."""
 
 
 class QueueFullError(SparseMoEError):

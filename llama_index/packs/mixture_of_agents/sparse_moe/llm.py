@@ -1,8 +1,8 @@
 """`SparseMoELLM`: a mixture-of-experts model on this machine, as a LlamaIndex LLM.
 
-The only file here that knows LlamaIndex. It turns messages into a prompt, updates into responses, and
-leaves the rest to the rooms below: `options` (what was asked), `local_model` (text and token ids),
-`answering` and `generation` (threads and event loops), `engine` (computing).
+With `shaped_llm` the only file here that knows LlamaIndex. It turns messages into a prompt and updates into
+responses, and leaves the rest to the rooms below: `options` (what was asked), `local_model` (text and token
+ids), `conversation` (threads and event loops), `engine` (computing).
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ from llama_index.core.base.llms.types import (
     LLMMetadata,
     MessageRole,
 )
-from llama_index.core.bridge.pydantic import BaseModel, PrivateAttr
+from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.llm import LLM
-from llama_index.core.prompts import PromptTemplate
 
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.sparse_moe import options
@@ -41,6 +40,7 @@ from llama_index.packs.mixture_of_agents.sparse_moe.conversation.generation impo
 from llama_index.packs.mixture_of_agents.sparse_moe.conversation.streams import traced_astream, traced_stream
 from llama_index.packs.mixture_of_agents.sparse_moe.loading import require_extra
 from llama_index.packs.mixture_of_agents.sparse_moe.requests import SamplingSettings
+from llama_index.packs.mixture_of_agents.sparse_moe.shaped_llm import ShapedLLM
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -50,14 +50,13 @@ if TYPE_CHECKING:
 
 Kwargs = dict[str, Any]
 Method = TypeVar("Method", bound=Callable[..., Any])
-Model = TypeVar("Model", bound=BaseModel)
 
 # LlamaIndex types its decorators as returning just any callable.
 _traced_chat: Callable[[Method], Method] = llm_chat_callback()
 _traced_completion: Callable[[Method], Method] = llm_completion_callback()
 
 
-class SparseMoELLM(LLM):
+class SparseMoELLM(ShapedLLM):
     """A local mixture-of-experts causal language model.
 
     The directory is checked at construction, the weights are loaded at the first call (or by `load`).
@@ -95,7 +94,7 @@ class SparseMoELLM(LLM):
             the earliest tokens (Switch Transformers, arXiv 2101.03961).
         renormalize: Rescale the weights that a token keeps to the sum it had before.
         routing_stats: Count how tokens go to experts; False saves the counting.
-        timeout: Seconds until a call is given up; None sets no limit.
+        timeout: Seconds until a call is given up, noticed between two passes; None sets no limit.
         **llm_settings: Fields of LlamaIndex's `LLM`, such as `callback_manager`, `system_prompt`,
             or a `messages_to_prompt` to use instead of the chat template.
 
@@ -184,9 +183,9 @@ class SparseMoELLM(LLM):
     @property
     def prefix_sharing_key(self) -> Hashable:
         """Equal for models that compute equal beginnings of prompts once; None where nothing is shared."""
-        local, routing = self._require_open(), options.routing_settings(self.__dict__)
+        routing = options.routing_settings(self.__dict__)
         alone = routing.limited and routing.capacity_scope == "batch"
-        return None if alone else (id(local.engine), routing, self.routing_stats)
+        return None if alone or self._local is None else (id(self._local.engine), routing, self.routing_stats)
 
     @property
     def routing_totals(self) -> dict[str, Any]:
@@ -249,30 +248,6 @@ class SparseMoELLM(LLM):
         """Answer a conversation, piece by piece, without blocking the event loop."""
         return await traced_astream(_traced_chat, self, self._chatting().aopen, messages, kwargs)
 
-    def structured_predict(
-        self,
-        output_cls: type[Model],
-        prompt: PromptTemplate,
-        llm_kwargs: Kwargs | None = None,
-        **prompt_args: Any,
-    ) -> Model:
-        """Answer as an object: no token is allowed that would break the JSON schema of its class."""
-        shaped = _shaped(output_cls, llm_kwargs)
-        made: Model = super().structured_predict(output_cls, prompt, shaped, **prompt_args)
-        return made
-
-    async def astructured_predict(
-        self,
-        output_cls: type[Model],
-        prompt: PromptTemplate,
-        llm_kwargs: Kwargs | None = None,
-        **prompt_args: Any,
-    ) -> Model:
-        """Answer as an object, without blocking the event loop; otherwise as `structured_predict`."""
-        shaped = _shaped(output_cls, llm_kwargs)
-        made: Model = await super().astructured_predict(output_cls, prompt, shaped, **prompt_args)
-        return made
-
     def _completing(self, formatted: bool) -> Answering[CompletionResponse]:
         make = partial(self._completion_request, formatted=formatted)
         return Answering(self._require_open(), make, _completion)
@@ -325,10 +300,6 @@ class SparseMoELLM(LLM):
                 "SparseMoELLM"
             )
         return self._local
-
-
-def _shaped(output_cls: type[BaseModel], llm_kwargs: Kwargs | None) -> Kwargs:
-    return {"json_schema": options.closed_schema(output_cls.model_json_schema()), **(llm_kwargs or {})}
 
 
 def _turn(message: ChatMessage) -> ChatTurn:

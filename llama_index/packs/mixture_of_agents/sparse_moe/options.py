@@ -110,10 +110,14 @@ def check_quantization(scheme: object) -> None:
 def routing_settings(values: Mapping[str, Any]) -> RoutingSettings:
     """Read the routing options among a model's own.
 
+    Without a capacity factor the other limits mean nothing, and are left at their defaults: who routes alike
+    is then equal.
+
     Raises:
         ConfigurationError: One of them is not valid.
     """
-    return RoutingSettings(**{field.name: values[field.name] for field in fields(RoutingSettings)})
+    settings = RoutingSettings(**{field.name: values[field.name] for field in fields(RoutingSettings)})
+    return settings if settings.limited else RoutingSettings(top_k=settings.top_k)
 
 
 def resolve_call(defaults: CallSettings, overrides: Mapping[str, Any]) -> CallSettings:
@@ -148,24 +152,39 @@ def _check_grammar(given: Mapping[str, Any]) -> None:
         raise ConfigurationError("json_schema and regex cannot both shape an answer; pass one of them")
 
 
+# Where a schema holds further schemas: by name, in a list, or one.
+_NAMED_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+_LISTED_SCHEMAS = ("anyOf", "oneOf", "prefixItems")
+_SINGLE_SCHEMAS = ("items", "additionalProperties", "contains")
+
+
 def closed_schema(schema: Any) -> Any:
     """Forbid properties that a schema does not name, in all its objects that say nothing of others.
 
     JSON Schema allows them where nothing is said, and a small model goes on inventing some until its tokens
-    are used up.
+    are used up. Branches of an `allOf` are left open: closed, each would forbid what the others name.
 
     Args:
-        schema: A JSON schema, or a part of one; left as it is.
+        schema: A JSON schema; left as it is.
 
     Returns:
         The closed schema.
     """
-    if isinstance(schema, list):
-        return [closed_schema(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    closed = {name: closed_schema(value) for name, value in schema.items()}
-    return {"additionalProperties": False, **closed} if isinstance(schema.get("properties"), dict) else closed
+    closed = dict(schema)
+    for name in _NAMED_SCHEMAS:
+        if isinstance(schema.get(name), dict):
+            closed[name] = {key: closed_schema(value) for key, value in schema[name].items()}
+    for name in _LISTED_SCHEMAS:
+        if isinstance(schema.get(name), list):
+            closed[name] = [closed_schema(item) for item in schema[name]]
+    for name in _SINGLE_SCHEMAS:
+        if name in schema:
+            closed[name] = closed_schema(schema[name])
+    if "properties" in schema and "allOf" not in schema:
+        closed.setdefault("additionalProperties", False)
+    return closed
 
 
 def _refuse_unknown(given: Mapping[str, Any]) -> None:

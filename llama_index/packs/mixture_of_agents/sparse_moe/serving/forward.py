@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -180,18 +180,13 @@ def first_nan_layer(
         The layer's module path and class, or None if this reading gives none.
     """
     found: list[str] = []
-    handles = [
-        module.register_forward_hook(_nan_hook(f"{name} ({type(module).__name__})", found))
-        for name, module in loaded.model.named_modules()
-        if name
-    ]
-    try:
-        with loaded.exclusively(plan):
-            ids = torch.tensor([list(token_ids)], dtype=torch.long, device=loaded.model.device)
-            loaded.model(input_ids=ids, use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
+    ids = torch.tensor([list(token_ids)], dtype=torch.long, device=loaded.model.device)
+    with loaded.exclusively(plan), ExitStack() as leaving:
+        for name, module in loaded.model.named_modules():
+            if name:
+                look = _nan_hook(f"{name} ({type(module).__name__})", found)
+                leaving.callback(module.register_forward_hook(look).remove)
+        loaded.model(input_ids=ids, use_cache=False)
     return found[0] if found else None
 
 

@@ -84,11 +84,12 @@ class Prefill:
             SparseMoEError: The prompt has tokens that the model does not know.
         """
         self._loaded.check(request.routing)
-        unknown = [token for token in request.prompt_ids if not 0 <= token < self._loaded.vocabulary]
+        vocabulary = self._loaded.vocabulary
+        unknown = [token for token in request.prompt_ids if not 0 <= token < vocabulary]
         if unknown:
             # On a GPU the pass would take every request down with it.
             raise SparseMoEError(
-                f"the prompt has token {unknown[0]}, and the model knows {self._loaded.vocabulary} tokens; use "
+                f"the prompt has token {unknown[0]}, and the model knows {vocabulary} tokens; use "
                 "the model's own tokenizer"
             )
         row = DecodingRow(request, row_caches.new_cache(self._loaded.model))
@@ -164,8 +165,9 @@ class Prefill:
     def _stops(
         self, request: GenerationRequest, block: int, waiting: Iterable[GenerationRequest]
     ) -> list[int]:
-        alike = [one for one in waiting if _family(one) == _family(request)]
-        return [common_prefix(one.prompt_ids, request.prompt_ids) // block * block for one in alike]
+        alike = [one.prompt_ids for one in waiting if _family(one) == _family(request)]
+        # One token at least is read by everyone, for its logits.
+        return [common_prefix(ids[:-1], request.prompt_ids) // block * block for ids in alike]
 
     def _plan(self, row: DecodingRow, start: int, end: int, block: int) -> Observed:
         request = row.request

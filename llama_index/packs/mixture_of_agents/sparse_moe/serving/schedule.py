@@ -1,13 +1,12 @@
 """What the worker computes next, and for whom: one chunk of one prompt, then one token for every batch.
 
-So a late request is read while others decode, none waits for another's long prompt for more than a chunk,
-and a request that fails, ends or is cancelled never touches its neighbours. It runs on the worker's thread
-and knows neither queues nor text.
+So a late request is read while others decode, whoever decodes waits for a long prompt no longer than a
+chunk, and a request that fails, ends or is cancelled never touches its neighbours. It runs on the worker's
+thread and knows neither queues nor text.
 """
 
 from __future__ import annotations
 
-import traceback
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING
@@ -193,8 +192,6 @@ class Schedule:
             self._end(ticket, reason if wanted else "stop", None)
 
     def _fail(self, ticket: Ticket, problem: Exception) -> None:
-        # Whoever keeps the error would keep what the model was computing, caches among it.
-        traceback.clear_frames(problem.__traceback__)
         error = problem
         if not isinstance(problem, MixtureError):
             error = SparseMoEError(f"the model failed while decoding: {problem!r}", causes=[problem])
@@ -211,10 +208,22 @@ class Schedule:
         self.widest_step = max(self.widest_step, requests)
 
     def _require_memory(self, request: GenerationRequest) -> None:
-        tokens = len(request.prompt_ids) + request.max_new_tokens
+        """Refuse a request whose cache does not fit beside what the others' will have grown to."""
+        others = [*self._reading, *self._tickets.values()]
+        lengths = [_length(one.request) for one in others]
+        tokens = _length(request)
+        # In a batch every row is as long as the longest.
+        needed = (len(others) + 1) * max([tokens, *lengths])
+        held = sum(one.row.computed for one in others if one.row is not None)
+        beside = f" beside {len(others)} others" if others else ""
         require_memory(
-            f"the cache of a request of {tokens} tokens",
-            tokens * self.loaded.token_bytes,
+            f"the cache of a request of {tokens} tokens{beside}",
+            (needed - held) * self.loaded.token_bytes,
             self.loaded.model.device,
             "shorten the prompt, lower max_tokens, or send fewer requests at once",
         )
+
+
+def _length(request: GenerationRequest) -> int:
+    """Longest that a request can become, in tokens."""
+    return len(request.prompt_ids) + request.max_new_tokens

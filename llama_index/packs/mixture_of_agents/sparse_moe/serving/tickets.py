@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import traceback
 from collections.abc import Callable
 
 from llama_index.packs.mixture_of_agents.sparse_moe.requests import (
@@ -77,12 +78,20 @@ class Ticket:
         if row is not None:
             row.cache = None
         del row
+        _clear_frames(error)
         try:
             self._listener.on_end(ending)
         except Exception:
             _logger.warning("a listener failed while its request ended", exc_info=True)
         finally:
             self.ended.set()
+
+
+def _clear_frames(error: BaseException | None) -> None:
+    """Whoever keeps an error would keep what its frames held: a model half loaded, caches."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 class RequestHandle:
