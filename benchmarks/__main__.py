@@ -1,6 +1,9 @@
-"""Run the benchmarks: a table on the terminal, JSON beside it.
+"""Run the benchmark of orchestration: a table on the terminal, JSON beside it.
 
 python -m benchmarks [FILE.json]
+
+Those of the local model need its extra, and run by themselves: `benchmarks.local_batching`,
+`benchmarks.local_layout` and `benchmarks.capacity_effect`.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import machine
+from benchmarks.machine import in_a_line, machine
 from benchmarks.orchestration import measure
 from benchmarks.profile import shares
 
@@ -41,7 +44,7 @@ def main() -> None:
     """Measure, print, write."""
     where = Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT
     about = machine()
-    print(", ".join(f"{name} {value}" for name, value in about.items()), flush=True)
+    print(in_a_line(about), flush=True)
     figures, spent = asyncio.run(measure()), shares()
     print(table(figures))
     print("\nOwn code, ms a run under the profiler (which slows it):")

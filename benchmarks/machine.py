@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 _PACKAGES = ("llama-index-core", "llama-index-workflows", "mixture-llm")
 
 
-def machine() -> dict[str, str]:
+def machine(packages: Sequence[str] = _PACKAGES) -> dict[str, str]:
     """Processor, cores and the versions that matter."""
     return {
         "processor": _processor(),
         "cores": str(len(os.sched_getaffinity(0))),
         "python": platform.python_version(),
-        **{name: version(name) for name in _PACKAGES},
+        **{name: version(name) for name in packages},
     }
+
+
+def in_a_line(about: dict[str, str]) -> str:
+    """A machine as text."""
+    return ", ".join(f"{name} {value}" for name, value in about.items())
 
 
 def _processor() -> str:

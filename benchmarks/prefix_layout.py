@@ -115,10 +115,11 @@ def default_tokenizer() -> Tokenize | None:
     if not (find_spec("transformers") and find_spec("platformdirs")):
         return None
     folder = cache_folder() / SMOLLM2.folder / SMOLLM2.model_name
-    return _tokenizer_in(folder) if folder.is_dir() else None
+    return tokenizer_in(folder) if folder.is_dir() else None
 
 
-def _tokenizer_in(folder: Path) -> Tokenize:
+def tokenizer_in(folder: Path) -> Tokenize:
+    """A checkpoint's own chat template and tokenizer."""
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
