@@ -13,6 +13,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from llama_index.packs.mixture_of_agents.errors import (
@@ -59,6 +60,7 @@ class _Worker:
         self._loading = threading.Lock()
         self._changed = threading.Condition()
         self._waiting: deque[Ticket] = deque()
+        self._wanted: list[Future[LoadedModel]] = []
         self._active: list[Ticket] = []
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -143,15 +145,22 @@ class _Worker:
 
     def _has_work(self) -> bool:
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._active or self._waiting)
+            self._changed.wait_for(lambda: self._closed or self._active or self._waiting or self._wanted)
             return not self._closed
 
     def _step(self) -> None:
+        with self._changed:
+            wanted, self._wanted = self._wanted, []
         try:
             schedule = self.loaded()
         except Exception as problem:
-            self._fail_next(problem)
+            for one in wanted:
+                one.set_exception(problem)
+            if not wanted:
+                self._fail_next(problem)
             return
+        for one in wanted:
+            one.set_result(schedule.loaded)
         self._end_unwanted(schedule)
         for ticket in self._admitted():
             schedule.admit(ticket)
@@ -197,6 +206,20 @@ class _Worker:
         if ticket is not None:
             ticket.end(None, problem)
 
+    def load_and_wait(self) -> LoadedModel:
+        # Not here: torch keeps a pool of threads for each thread that ever computed, and they get in each
+        # other's way (decoding took half as long again on two cores).
+        if self._thread is threading.current_thread():
+            return self.loaded().loaded
+        wanted: Future[LoadedModel] = Future()
+        with self._changed:
+            if self._closed:
+                raise EngineClosedError(_CLOSED)
+            self._ensure_thread()
+            self._wanted.append(wanted)
+            self._changed.notify()
+        return wanted.result()
+
     def loaded(self) -> Schedule:
         with self._loading:
             if self._closed:
@@ -209,19 +232,22 @@ class _Worker:
     def _abandon_all(self) -> None:
         with self._changed:
             self._closed = True
-            left = [*self._active, *self._waiting]
+            left, wanted = [*self._active, *self._waiting], self._wanted
+            self._wanted = []
             self._active.clear()
             self._waiting.clear()
         with self._loading:
             schedule, self._schedule = self._schedule, None
-            self._load = _closed
+            self._load = _no_model
+        for one in wanted:
+            one.set_exception(EngineClosedError("the engine was closed before the model was loaded"))
         for ticket in left:
             ticket.end(None, EngineClosedError("the engine was closed while the request was running"))
         if schedule is not None:
             schedule.release()
 
 
-def _closed() -> PreTrainedModel:
+def _no_model() -> PreTrainedModel:
     """Stand in for the loader, which may hold a model that its owner wants to be rid of."""
     raise EngineClosedError(_CLOSED)
 
@@ -289,7 +315,7 @@ class Engine:
         return self._worker.stats()
 
     def load(self) -> LoadedModel:
-        """Load the model now, in this thread, unless it is there already.
+        """Load the model now, unless it is there already, and wait for it.
 
         Returns:
             The model and what it can do. `LoadedModel.run` waits for a pass that is under way.
@@ -298,7 +324,7 @@ class Engine:
             EngineClosedError: The engine was closed.
             SparseMoEError: It cannot be loaded.
         """
-        return self._worker.loaded().loaded
+        return self._worker.load_and_wait()
 
     @property
     def closed(self) -> bool:
