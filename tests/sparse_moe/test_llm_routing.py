@@ -251,3 +251,11 @@ def test_a_schema_is_closed_where_it_speaks_of_objects_and_nowhere_else() -> Non
 def test_grammars_that_cannot_be_are_refused(moe_folder: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         _opened(moe_folder).complete("Hello", **options)
+
+
+def test_a_penalty_for_repetition_holds_for_every_call_until_one_says_otherwise(moe_folder: Path) -> None:
+    own = _opened(moe_folder, repetition_penalty=1.7)
+    assert own.complete("Hello").text == _opened(moe_folder).complete("Hello", repetition_penalty=1.7).text
+    assert own.complete("Hello", repetition_penalty=1.0).text == _opened(moe_folder).complete("Hello").text
+    with pytest.raises(ConfigurationError, match="repetition_penalty=0 is not valid"):
+        _opened(moe_folder, repetition_penalty=0)

@@ -29,6 +29,7 @@ from llama_index.packs.mixture_of_agents.providers import llm_named
 from llama_index.packs.mixture_of_agents.results import MixtureResponse
 from llama_index.packs.mixture_of_agents.runs import conversation
 
+_REPETITION_PENALTY = 1.08
 _REMOTE_TIMEOUT = 200.0
 _DEMO_QUESTION = "How can an adult learn a new language? Answer in a short paragraph."
 _DEMO_SEED = 1
@@ -129,6 +130,9 @@ def pack_for(order: Order, view: View, listener: Listener) -> MixtureOfAgentsPac
         return _pack(order, proposers, writer, listener, timeout=_REMOTE_TIMEOUT)
     _default_pack(order, MockLLM(), aggregator, listener)  # stands in, so that options are checked first
     local = llm_named(f"sparse-moe:{default_directory(view)}")
+    if "repetition_penalty" in type(local).model_fields:
+        # Without it so small a model says the same line until its tokens are used up.
+        local = local.model_copy(update={"repetition_penalty": _REPETITION_PENALTY})
     return _default_pack(order, local, aggregator, listener)
 
 

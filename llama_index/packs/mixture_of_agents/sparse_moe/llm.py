@@ -39,7 +39,6 @@ from llama_index.packs.mixture_of_agents.sparse_moe.conversation.chat_format imp
 from llama_index.packs.mixture_of_agents.sparse_moe.conversation.generation import TextRequest
 from llama_index.packs.mixture_of_agents.sparse_moe.conversation.streams import traced_astream, traced_stream
 from llama_index.packs.mixture_of_agents.sparse_moe.loading import require_extra
-from llama_index.packs.mixture_of_agents.sparse_moe.requests import SamplingSettings
 from llama_index.packs.mixture_of_agents.sparse_moe.shaped_llm import ShapedLLM
 
 if TYPE_CHECKING:
@@ -95,6 +94,7 @@ class SparseMoELLM(ShapedLLM):
         renormalize: Rescale the weights that a token keeps to the sum it had before.
         routing_stats: Count how tokens go to experts; False saves the counting.
         timeout: Seconds until a call is given up, noticed between two passes; None sets no limit.
+        repetition_penalty: Above 1 makes tokens that appeared already less likely; 1 changes nothing.
         **llm_settings: Fields of LlamaIndex's `LLM`, such as `callback_manager`, `system_prompt`,
             or a `messages_to_prompt` to use instead of the chat template.
 
@@ -122,6 +122,7 @@ class SparseMoELLM(ShapedLLM):
     renormalize: bool = False
     routing_stats: bool = True
     timeout: float | None = None
+    repetition_penalty: float = 1.0
 
     _local: LocalModel | None = PrivateAttr(default=None)
     _opened_as: tuple[object, ...] = PrivateAttr(default=())
@@ -148,6 +149,7 @@ class SparseMoELLM(ShapedLLM):
         renormalize: bool = False,
         routing_stats: bool = True,
         timeout: float | None = None,
+        repetition_penalty: float = 1.0,
         **llm_settings: Any,
     ) -> None:
         own = {name: value for name, value in locals().items() if name in SparseMoELLM.model_fields}
@@ -275,7 +277,7 @@ class SparseMoELLM(ShapedLLM):
         self, prompt: str, kwargs: Kwargs, *, special_tokens: bool = True, stops: tuple[str, ...] = ()
     ) -> TextRequest:
         defaults = options.CallSettings(
-            SamplingSettings(temperature=self.temperature, seed=self.seed),
+            options.sampling_settings(self.__dict__),
             self.max_new_tokens,
             self.max_batch_size,
             stops,

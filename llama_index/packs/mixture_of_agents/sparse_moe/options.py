@@ -75,7 +75,7 @@ def check_defaults(values: Mapping[str, Any]) -> None:
     timeout = values["timeout"]
     valid = timeout is None or (is_number(timeout) and timeout > 0)
     require(valid, "timeout", timeout, "None or a number of seconds above 0")
-    SamplingSettings(temperature=values["temperature"], seed=values["seed"])
+    sampling_settings(values)
     check_quantization(values["quantize"])
     routing_settings(values)
 
@@ -105,6 +105,16 @@ def check_quantization(scheme: object) -> None:
             "int8 and visibly worse; it comes with kernels of its own. Use quantize='int8', or None"
         )
     require_one_of("quantize", scheme, QUANTIZATIONS)
+
+
+def sampling_settings(values: Mapping[str, Any]) -> SamplingSettings:
+    """Read the sampling options among a model's own.
+
+    Raises:
+        ConfigurationError: One of them is not valid.
+    """
+    own = ("temperature", "repetition_penalty", "seed")
+    return SamplingSettings(**{name: values[name] for name in own})
 
 
 def routing_settings(values: Mapping[str, Any]) -> RoutingSettings:
