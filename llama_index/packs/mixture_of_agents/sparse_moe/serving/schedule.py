@@ -7,8 +7,9 @@ thread and knows neither queues nor text.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from llama_index.packs.mixture_of_agents.errors import MixtureError, SparseMoEError
@@ -26,6 +27,8 @@ from llama_index.packs.mixture_of_agents.sparse_moe.serving.tickets import Ticke
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_logger = logging.getLogger(__name__)
 
 # Tokens of a prompt per pass: few while others wait for their next token, more when nobody does.
 BUSY_CHUNK = 128
@@ -78,6 +81,7 @@ class Schedule:
             batch.leave(row)
         except Exception:
             # There was no memory to copy what the others keep, say; without a cache they are read anew.
+            _logger.warning("a batch could not be taken apart; those who stay are read again", exc_info=True)
             self._read_again(batch.dissolve())
         if not batch.rows:
             del self._batches[key]
@@ -114,7 +118,7 @@ class Schedule:
             return
         others = [one.request for one in list(self._reading)[1:]]
         try:
-            self._count(ticket, 1)
+            self._count([ticket])
             logits_V = self.prefill.read_chunk(row, largest, [*others, *waiting])
         except Exception as problem:
             self._fail(ticket, problem)
@@ -145,10 +149,7 @@ class Schedule:
     def _decode(self, batch: DecodingBatch) -> None:
         rows = list(batch.rows)
         tickets = [self._tickets[row] for row in rows]
-        self.steps += 1
-        for ticket in tickets:
-            ticket.stepped(self.steps)
-        self.widest_step = max(self.widest_step, len(rows))
+        self._count(tickets)
         try:
             logits_BV = batch.advance()
         except Exception as problem:
@@ -202,10 +203,11 @@ class Schedule:
         self.drop(ticket)
         self._finish(ticket, reason, error)
 
-    def _count(self, ticket: Ticket, requests: int) -> None:
+    def _count(self, tickets: Sequence[Ticket]) -> None:
         self.steps += 1
-        ticket.stepped(self.steps)
-        self.widest_step = max(self.widest_step, requests)
+        self.widest_step = max(self.widest_step, len(tickets))
+        for ticket in tickets:
+            ticket.stepped(self.steps)
 
     def _require_memory(self, request: GenerationRequest) -> None:
         """Refuse a request whose cache does not fit beside what the others' will have grown to."""
