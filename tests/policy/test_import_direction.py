@@ -23,27 +23,44 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"llm"}),
     frozenset({"workflow"}),
     frozenset({"asking"}),
-    frozenset({"runs", "synthesis", "progress"}),
+    frozenset({"runs", "progress"}),
     frozenset({"mixture"}),
-    frozenset({"placing"}),
-    frozenset({"strategies", "gate", "checkpoint"}),
-    frozenset({"proposers", "events"}),
-    frozenset({"endpoint", "retries", "checks", "layouts"}),
-    frozenset({"sampling", "connections", "slots", "threads", "rounds", "prompts", "errors", "locks"}),
-    frozenset({"results", "tasks"}),
+    frozenset({"finishes"}),
+    frozenset({"synthesis", "casting"}),
+    frozenset({"seats", "placing"}),
+    frozenset({"strategies", "gate", "checkpoint", "policies", "agreement"}),
+    frozenset({"proposers", "events", "voting", "ranking"}),
+    frozenset({"endpoint", "retries", "layouts", "extracting", "shapes"}),
+    frozenset({"sampling", "connections", "slots", "threads", "rounds", "prompts", "locks", "checks"}),
+    frozenset({"errors"}),
+    frozenset({"results", "tasks", "facts"}),
 )
 
 # Beside the floors: nothing in the core imports them, and they know only this.
 BESIDE: dict[str, frozenset[str]] = {
     "agents": frozenset({"proposers", "events", "endpoint", "threads", "prompts", "results", "errors"}),
-    "records": frozenset({"proposers", "events", "prompts", "results", "errors"}),
+    "records": frozenset(
+        {
+            "policies",
+            "proposers",
+            "events",
+            "facts",
+            "sampling",
+            "prompts",
+            "results",
+            "errors",
+            "checks",
+            "locks",
+            "threads",
+        }
+    ),
     "providers": frozenset({"errors"}),
     "testing": frozenset({"errors"}),
     "sparse_moe": frozenset({"errors"}),
 }
 
-# The application puts the parts together, so it alone also sees what stands beside.
-SEES_BESIDE = frozenset({"app", "config"})
+# The doors put the parts together, so they alone also see what stands beside.
+SEES_BESIDE = frozenset({"app", "config", "base"})
 
 
 def _rules() -> dict[str, frozenset[str]]:

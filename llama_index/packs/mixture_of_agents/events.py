@@ -12,7 +12,7 @@ from llama_index.core.base.llms.types import ChatMessage
 from pydantic import Field
 from workflows.events import Event, StartEvent
 
-from llama_index.packs.mixture_of_agents.results import Missing, Proposal, Usage
+from llama_index.packs.mixture_of_agents.results import Missing, Proposal, Task, Usage
 
 
 class AskEvent(StartEvent):
@@ -54,20 +54,23 @@ class ProgressEvent(Event):
 
     Attributes:
         kind: "round" opens a layer; "asked", "answered" and "missing" name a proposer of it;
-            "synthesis" opens the final answer; "retry" says a call waits and is tried again.
+            "synthesis" opens the final answer; "retry" says a call waits and is tried again; "agreed"
+            says that the remaining rounds are skipped.
         layer: 1 for the first round; `num_layers` for the synthesis.
         proposer: Whom it is about; empty for "round".
         seconds: How long the call took, or how long a retry will wait.
         usage: What an answered call used.
-        reason: Why someone is missing, or why a call is retried.
+        reason: Why someone is missing, why a call is retried, or how far proposals agree.
+        task: What the call is for, where it is about a call.
     """
 
-    kind: Literal["round", "asked", "answered", "missing", "retry", "synthesis"]
+    kind: Literal["round", "asked", "answered", "missing", "retry", "synthesis", "agreed"]
     layer: int
     proposer: str = ""
     seconds: float = 0.0
     usage: Usage = Field(default_factory=Usage)
     reason: str = ""
+    task: Task = "propose"
 
 
 class DeltaEvent(Event):

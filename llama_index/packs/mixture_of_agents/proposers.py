@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from llama_index.core.base.llms.types import ChatMessage
@@ -27,7 +27,8 @@ from llama_index.packs.mixture_of_agents.checks import (
 )
 from llama_index.packs.mixture_of_agents.endpoint import AgentEndpoint, Endpoint, LLMEndpoint
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
-from llama_index.packs.mixture_of_agents.results import Missing, Proposal
+from llama_index.packs.mixture_of_agents.facts import ModelIdentity
+from llama_index.packs.mixture_of_agents.results import Missing, Proposal, Task
 from llama_index.packs.mixture_of_agents.sampling import Sampling
 
 
@@ -42,6 +43,9 @@ class Proposer:
         max_tokens: Longest answer, in tokens, > 0; None as above.
         seed: The sampler's seed; None as above.
         timeout: Seconds for one answer, its retries and waits within; None for no limit of its own.
+
+    Attributes:
+        takes_role: A role written for the question may take the place of `role`; strategies set it.
 
     Raises:
         ConfigurationError: Something is neither LLM nor agent, or a setting cannot work.
@@ -62,6 +66,7 @@ class Proposer:
         self.is_llm = isinstance(llm_or_agent, LLM)
         self.sampling = Sampling(temperature, max_tokens, seed)
         self.role = role
+        self.takes_role = False
         self.timeout = timeout
         self._check_model()
         # Asked of an LLM that has a name, too: the context window is read from the same place later.
@@ -91,11 +96,12 @@ class Proposer:
             return _model_name(self.model) or self.model.class_name()
         return str(getattr(self.model, "name", None) or type(self.model).__name__)
 
-    def described(self) -> dict[str, Any]:
-        """Which model this is, under which role, as JSON; the same in every process."""
+    @property
+    def identity(self) -> ModelIdentity:
+        """Which model this is; the same in every process."""
         model = _model_name(self.model) if isinstance(self.model, LLM) else getattr(self.model, "name", None)
-        described = {"class": type(self.model).__name__, "model": str(model)}
-        return {"name": self.name, "role": self.role, **described}
+        class_name = type(self.model).__name__
+        return ModelIdentity(class_name=class_name, model=str(model), is_agent=not self.is_llm)
 
     def endpoint(self, defaults: Sampling) -> Endpoint:
         """The way to call it, with `defaults` where its own settings say nothing."""
@@ -104,12 +110,12 @@ class Proposer:
         return AgentEndpoint(self.model)
 
     def replaced(self, **changes: Any) -> Self:
-        """The same proposer with other arguments: name, role, temperature, max_tokens, seed, timeout.
+        """The same proposer with others of: name, role, takes_role, temperature, max_tokens, seed, timeout.
 
         A copy, not a new one: a subclass has attributes and arguments of its own.
         """
         settings = {name: changes.pop(name) for name in vars(self.sampling) if name in changes}
-        unknown = changes.keys() - {"name", "role", "timeout"}
+        unknown = changes.keys() - {"name", "role", "takes_role", "timeout"}
         if unknown:
             raise TypeError(f"replaced() takes no {', '.join(sorted(unknown))}")
         other = copy.copy(self)
@@ -167,13 +173,17 @@ class Call:
 
     Attributes:
         run_id: The run it belongs to.
-        layer: 1 for the first round; `num_layers` for the synthesis.
-        index: The proposer's place in its layer, from 0; in the synthesis, the try's number.
+        layer: 1 for the first round; `num_layers` for the finish.
+        index: The proposer's place in its layer, from 0; in the finish, the try's number. A role writer
+            has -1, who condenses a round the number after its last proposer's.
         proposer: Whom it goes to.
         messages: What it says.
         sampling: The settings that travel with it.
         may_call_tools: Whether tool calls count as an answer.
         stoppable: False when the call, once cut, goes on in its thread.
+        task: What it is for.
+        turn: Which pass of an answer that takes several calls (a sliding window), from 0.
+        identity: Which model answers.
     """
 
     run_id: str
@@ -184,6 +194,14 @@ class Call:
     sampling: Sampling
     may_call_tools: bool = False
     stoppable: bool = True
+    task: Task = "propose"
+    turn: int = 0
+    identity: ModelIdentity = field(default_factory=ModelIdentity)
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Layer, index and turn: no two calls of a run have the same."""
+        return self.layer, self.index, self.turn
 
     def missing(self, reason: str, status: int | None = None) -> Missing:
         """The record of this call without an answer."""
@@ -198,8 +216,11 @@ class Call:
 class CallPolicy(Protocol):
     """Asked before each call and told after it: budgets, replay, caches, traces, checkpoints."""
 
-    async def before(self, call: Call) -> Proposal | Missing | None:
-        """None lets the call go out; a Proposal answers it from a store; a Missing refuses it."""
+    async def before(self, call: Call) -> Proposal | Missing | Sampling | None:
+        """None lets the call go out, and a Sampling lets it go out with these settings instead.
+
+        A Proposal answers it from a store; a Missing refuses it.
+        """
 
     async def after(self, call: Call, outcome: Proposal | Missing) -> None:
         """What became of a call that went out."""

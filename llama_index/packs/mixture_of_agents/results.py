@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any
+from typing import Any, Literal
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from pydantic import BaseModel, ConfigDict, Field
 
 _FROZEN = ConfigDict(frozen=True)
+
+Task = Literal["propose", "roles", "condense", "synthesize", "rank"]
+"""What a call is for: an answer of a proposer's, roles for proposers, one text of a round's answers, the
+final answer, a choice among answers."""
 
 
 class Usage(BaseModel):
@@ -20,8 +24,11 @@ class Usage(BaseModel):
 
     Attributes:
         prompt_tokens: Tokens read; None where the model did not say.
-        completion_tokens: Tokens written; None where the model did not say.
+        completion_tokens: Tokens written, thinking included; None where the model did not say.
         cost_usd: US dollars; None where no price is known.
+        cached_tokens: Those of `prompt_tokens` that the provider had read before; None where nobody said.
+        reasoning_tokens: Those of `completion_tokens` spent on thinking; None where nobody said.
+        estimated: Some of the tokens were counted here, not reported.
     """
 
     model_config = _FROZEN
@@ -29,6 +36,9 @@ class Usage(BaseModel):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cost_usd: float | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    estimated: bool = False
 
     @classmethod
     def total(cls, parts: Iterable[Usage]) -> Usage:
@@ -38,12 +48,21 @@ class Usage(BaseModel):
             prompt_tokens=_sum(part.prompt_tokens for part in listed),
             completion_tokens=_sum(part.completion_tokens for part in listed),
             cost_usd=_sum(part.cost_usd for part in listed),
+            cached_tokens=_sum_of_known(part.cached_tokens for part in listed),
+            reasoning_tokens=_sum_of_known(part.reasoning_tokens for part in listed),
+            estimated=any(part.estimated for part in listed),
         )
 
 
 def _sum(values: Iterable[Any]) -> Any:
     listed = list(values)
     return None if not listed or any(value is None for value in listed) else sum(listed)
+
+
+def _sum_of_known(counts: Iterable[int | None]) -> int | None:
+    """Parts of a whole that few models report: who says nothing adds nothing."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
 
 
 class Proposal(BaseModel):
@@ -55,6 +74,8 @@ class Proposal(BaseModel):
         text: The answer as the model gave it.
         usage: What the call used.
         latency_seconds: Wall time of the call, its retries and waits within.
+        details: What else is known of the call, as JSON: "finish_reason", "retries", "sparse_moe" (the
+            routing statistics of a local model).
     """
 
     model_config = _FROZEN
@@ -64,6 +85,7 @@ class Proposal(BaseModel):
     text: str
     usage: Usage = Usage()
     latency_seconds: float = 0.0
+    details: dict[str, Any] = Field(default_factory=dict)
 
     def __repr__(self) -> str:
         # The workflow runtime writes a repr of every event, so it is kept short.
@@ -92,6 +114,66 @@ class Missing(BaseModel):
         return f"{self.proposer}, layer {self.layer}: {self.reason}{status}"
 
 
+class Role(BaseModel):
+    """A role a proposer answers in.
+
+    Attributes:
+        name: A few words, "Cautious economist".
+        perspective: What it looks at first.
+        instructions: What it does.
+    """
+
+    model_config = _FROZEN
+
+    name: str
+    perspective: str = ""
+    instructions: str = ""
+
+    def __str__(self) -> str:
+        parts = (f"You are {self.name}.", self.perspective, self.instructions)
+        return " ".join(part.strip() for part in parts if part.strip())
+
+
+class Cast(BaseModel):
+    """Who proposed in which role, where roles were to be written for the question.
+
+    Attributes:
+        layer: The first round these roles are for.
+        roles: In proposer order.
+        is_fixed: Nobody wrote them for this question: the fixed ones stand in.
+        writing: The role writer's answer; None where it gave none.
+    """
+
+    model_config = _FROZEN
+
+    layer: int
+    roles: list[Role]
+    is_fixed: bool = False
+    writing: Proposal | None = None
+
+
+class Decision(BaseModel):
+    """How an answer was chosen among the proposals, where none was written anew.
+
+    Attributes:
+        chosen: Whose proposal it is.
+        reason: Why, in words.
+        answer: What was extracted of it and counted; None where nothing was counted.
+        votes: Each extracted answer, and who gave it.
+        abstained: Whose proposals no answer could be extracted from.
+        ties: Answers with as many votes as the chosen one's, the chosen one's among them; empty for no tie.
+    """
+
+    model_config = _FROZEN
+
+    chosen: str
+    reason: str = ""
+    answer: str | None = None
+    votes: dict[str, list[str]] = Field(default_factory=dict)
+    abstained: list[str] = Field(default_factory=list)
+    ties: list[str] = Field(default_factory=list)
+
+
 class MixtureResponse(BaseModel):
     """The mixture's answer, and how it came about. `str()` of it is the answer alone.
 
@@ -103,6 +185,11 @@ class MixtureResponse(BaseModel):
         latency_seconds: Wall time of the run.
         run_id: The run's identity.
         synthesizer: Name of the model whose words `text` is.
+        finish: How the last round became the answer.
+        decision: How the answer was chosen, where it was chosen and not written.
+        roles: Who proposed in which role, where roles were written for the question.
+        condensed: What was passed on after each round, where that was condensed.
+        stopped_after: The round after which the others were skipped because its proposals agreed.
         message: The final assistant message; it carries tool calls where there are any.
     """
 
@@ -115,6 +202,11 @@ class MixtureResponse(BaseModel):
     latency_seconds: float = 0.0
     run_id: str = ""
     synthesizer: str = ""
+    finish: str = "synthesize"
+    decision: Decision | None = None
+    roles: list[Cast] = Field(default_factory=list)
+    condensed: list[Proposal] = Field(default_factory=list)
+    stopped_after: int | None = None
     message: ChatMessage = Field(default_factory=lambda: ChatMessage(role=MessageRole.ASSISTANT), repr=False)
 
     @property
