@@ -1,0 +1,9 @@
+"""`moa batch`: many prompts from a file."""
+
+from __future__ import annotations
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the program."""

@@ -1,0 +1,9 @@
+"""`moa replay`: a recorded run once more, with something changed."""
+
+from __future__ import annotations
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the program."""
