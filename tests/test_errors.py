@@ -23,12 +23,14 @@ from llama_index.packs.mixture_of_agents.errors import (
     QueueFullError,
     RequestCancelledError,
     SparseMoEError,
+    TraceError,
 )
 
 TREE: dict[type[MixtureError], tuple[type[BaseException], ...]] = {
     ConfigurationError: (MixtureError, ValueError),
     MissingExtraError: (ConfigurationError, ImportError),
     CheckpointError: (ConfigurationError,),
+    TraceError: (ConfigurationError,),
     MixtureTimeoutError: (MixtureError, TimeoutError),
     BrokenStreamError: (MixtureError,),
     SparseMoEError: (MixtureError,),

@@ -3,7 +3,8 @@
     MixtureError                     anything this package raises on purpose
     |-- ConfigurationError           refused at the door, before any call (also a ValueError)
     |   |-- MissingExtraError        an optional dependency is not installed (also an ImportError)
-    |   `-- CheckpointError          a checkpoint file does not fit this question or mixture
+    |   |-- CheckpointError          a checkpoint file does not fit this question or mixture
+    |   `-- TraceError               a trace or a store of answers is unreadable, or lacks what is asked of it
     |-- MixtureTimeoutError          the run's own deadline passed (also a TimeoutError)
     |-- BrokenStreamError            a model's stream failed after part of its answer was out
     `-- SparseMoEError               the local sparse model could not do what was asked
@@ -63,6 +64,10 @@ class MissingExtraError(ConfigurationError, ImportError):
 
 class CheckpointError(ConfigurationError):
     """A checkpoint file is unreadable, or belongs to another question or mixture."""
+
+
+class TraceError(ConfigurationError):
+    """A trace or a store of answers is unreadable, of another kind, or lacks what is asked of it."""
 
 
 class MixtureTimeoutError(MixtureError, TimeoutError):

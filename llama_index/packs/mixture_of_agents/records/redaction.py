@@ -1,0 +1,174 @@
+"""What is taken out before anything is written: secrets always, contents where asked.
+
+Secrets are found by the names of their fields and by what keys look like. It knows text and plain JSON
+values, and nothing of runs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+from pydantic import BaseModel
+
+from llama_index.packs.mixture_of_agents.checks import shown
+from llama_index.packs.mixture_of_agents.errors import ConfigurationError
+
+SECRET = "[secret]"
+REDACTED = "[redacted]"
+
+Redact = bool | Callable[[str], str] | Sequence[str | re.Pattern[str]]
+"""Nothing, everything, by a function, or whatever matches one of some regular expressions."""
+
+_SECRET_FIELD = re.compile(
+    r"(api|access|secret|private|subscription)[-_]?key(_id)?$|authorization|credential|passw(or)?d|secret"
+    r"|headers?$|cookie|(^|[-_])(auth|access|api|bearer|refresh|session|id)?[-_]?token$",
+    re.IGNORECASE,
+)
+# Most have a beginning of their own; a digit tells them from words with hyphens.
+_KEY = re.compile(
+    r"(?<![A-Za-z0-9])(?:"
+    r"(?:sk|pk|rk|xai|pplx|gsk|tgp|nvapi|r8|hf|csk|fw)[-_](?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{16,}"
+    r"|AIza[A-Za-z0-9_-]{30,}"
+    r"|(?:ghp|gho|ghs|ghu|github_pat|glpat|xoxb|xoxp)[-_][A-Za-z0-9_-]{16,}"
+    r"|A[KS]IA[A-Z0-9]{16}"
+    r"|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
+    r")"
+)
+_AFTER_NAME = re.compile(
+    r"(?P<name>\b(?:bearer|basic)[ \t]+|\b(?:authorization|x-api-key|api[-_]?key|access[-_]?token)"
+    r"[\"']?[ \t]*[:=][ \t]*[\"']?(?:(?:bearer|basic)[ \t]+)?)"
+    r"(?=[^\s\"']*[0-9])(?P<value>[A-Za-z0-9._~+/=-]{12,})",
+    re.IGNORECASE,
+)
+# Three words of which one stands before each named key: most texts have none, and are done with sooner.
+_MAY_NAME_ONE = re.compile(r"bearer|basic|authorization|key|token", re.IGNORECASE)
+_PLAIN_FIELDS = frozenset({"role", "block_type"})
+_BINARY_FIELDS = frozenset({"image", "audio", "video", "data"})
+
+
+def scrubbed(text: str) -> str:
+    """The text without what looks like a key; again scrubbed, it stays as it is."""
+    text = _KEY.sub(SECRET, text)
+    return _AFTER_NAME.sub(rf"\g<name>{SECRET}", text) if _MAY_NAME_ONE.search(text) else text
+
+
+def cleaned(value: Any) -> Any:
+    """Any value as JSON, without secrets; objects become their text, without their address in memory."""
+    if isinstance(value, str):
+        return scrubbed(value)
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None  # JSON has no other
+    if isinstance(value, Mapping):
+        return {str(key): _cleaned_field(str(key), held) for key, held in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [cleaned(held) for held in value]
+    if isinstance(value, BaseModel):
+        return cleaned(dict(value))
+    return scrubbed(re.sub(r" at 0x[0-9a-fA-F]+", "", str(value)))
+
+
+def _cleaned_field(name: str, value: Any) -> Any:
+    is_secret = value is not None and not isinstance(value, bool) and _SECRET_FIELD.search(name)
+    return SECRET if is_secret else cleaned(value)
+
+
+def summary(text: str) -> str:
+    """What stands for a text that is not kept: its length and hash; nothing for nothing.
+
+    The hash tells equal texts from different ones. A short text can be found by trying.
+    """
+    if not text:
+        return text
+    digest = sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
+    return f"[redacted: {len(text)} characters, sha256 {digest}]"
+
+
+class Redaction:
+    """What a trace leaves out.
+
+    Args:
+        redact: True puts length and hash in the place of every text that a person or a model wrote. A
+            function gives what is written in a text's place. Regular expressions: what matches one is
+            replaced. False keeps texts, without what looks like a key.
+
+    Raises:
+        ConfigurationError: It is something else, or no regular expression.
+    """
+
+    def __init__(self, redact: Redact = False) -> None:
+        self.alters = redact is not False
+        self._whole = redact is True
+        self._rewrite = _rewriter(redact)
+
+    def text(self, text: str) -> str:
+        """A text that a person or a model wrote."""
+        return scrubbed(text) if self._rewrite is None else self._rewrite(scrubbed(text))
+
+    def optional(self, text: str | None) -> str | None:
+        """Likewise, where there may be none."""
+        return None if text is None else self.text(text)
+
+    def message(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """A chat message, as JSON."""
+        plain: dict[str, Any] = cleaned(message)
+        if self._whole:
+            blocks = [{"block_type": "text", "text": summary(_content(b))} for b in plain.get("blocks", ())]
+            return {"role": plain.get("role"), "blocks": blocks}
+        return plain if self._rewrite is None else self._rewritten(plain)
+
+    def settings(self, settings: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """A configuration; texts may stand anywhere in it."""
+        if settings is None:
+            return None
+        plain: dict[str, Any] = cleaned(settings)
+        if self._whole:
+            return {"redacted": summary(json.dumps(plain))}
+        return plain if self._rewrite is None else self._rewritten(plain)
+
+    def _rewritten(self, value: Any, field: str = "") -> Any:
+        if isinstance(value, str):
+            kept = field in _PLAIN_FIELDS or field in _BINARY_FIELDS or field.endswith("mimetype")
+            return value if kept or self._rewrite is None else self._rewrite(value)
+        if isinstance(value, dict):
+            return {name: self._rewritten(held, name) for name, held in value.items()}
+        return [self._rewritten(held, field) for held in value] if isinstance(value, list) else value
+
+
+def _content(block: Mapping[str, Any]) -> str:
+    return str(block["text"]) if "text" in block else json.dumps(block, sort_keys=True)
+
+
+def _rewriter(redact: object) -> Callable[[str], str] | None:
+    if redact is False:
+        return None
+    if redact is True:
+        return summary
+    if callable(redact):
+        return lambda text: str(redact(text))
+    if isinstance(redact, (list, tuple)) and all(isinstance(each, (str, re.Pattern)) for each in redact):
+        patterns = [_compiled(each) for each in redact]
+        return lambda text: _without(patterns, text)
+    raise ConfigurationError(
+        "redact must be True for every text, a function of a text, a list of regular expressions, or False "
+        f"for none; found {shown(redact)}."
+    )
+
+
+def _compiled(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ConfigurationError(f"redact has {shown(pattern)}, no regular expression: {error}.") from error
+
+
+def _without(patterns: Sequence[re.Pattern[str]], text: str) -> str:
+    for pattern in patterns:
+        text = pattern.sub(REDACTED, text)
+    return text
