@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.llms.llm import LLM
@@ -23,7 +23,13 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class ShapedLLM(LLM):
-    """An LLM whose calls take `json_schema`."""
+    """An LLM whose calls take `json_schema`.
+
+    Attributes:
+        takes_json_schema: So that who knows no class of this package can tell.
+    """
+
+    takes_json_schema: ClassVar[bool] = True
 
     def structured_predict(
         self,
