@@ -10,12 +10,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from llama_index.packs.mixture_of_agents import MixtureOfAgentsPack
-from llama_index.packs.mixture_of_agents.app import asking, default_model
-from llama_index.packs.mixture_of_agents.app.argv import spread
-from llama_index.packs.mixture_of_agents.app.asking import Order, pack_for
+from llama_index.packs.mixture_of_agents.app import default_model, ordering
 from llama_index.packs.mixture_of_agents.app.commands import app
-from llama_index.packs.mixture_of_agents.app.view import View
-from llama_index.packs.mixture_of_agents.app.watching import Listener
+from llama_index.packs.mixture_of_agents.app.ordering import Order, pack_for
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.providers import llm_named
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
@@ -27,7 +24,7 @@ TWO = ("--models", "scripted:a", "scripted:b", "--aggregator", "scripted:judge")
 
 
 def moa(*words: str, text: str | None = None) -> Result:
-    return CliRunner().invoke(app, spread(words, ("--models",)), input=text, catch_exceptions=False)
+    return CliRunner().invoke(app, words, input=text, catch_exceptions=False)
 
 
 @pytest.fixture
@@ -113,7 +110,8 @@ def test_when_nobody_answers_every_cause_is_named() -> None:
         (("ask", "Q", *TWO, "--max-tokens", "0"), "max_tokens must be a whole number >= 1"),
         (("ask", "Q", *TWO, "--strategy", "best"), "Unknown strategy 'best'"),
         (("ask", "Q", *TWO, "--checkpoint", "no/such/folder/c.json"), "does not exist"),
-        (("ask", "Q", "--models", "gpt-4o"), "'gpt-4o' names no model"),
+        (("ask", "Q", "--models", "no-model"), "'no-model' names no model"),
+        (("ask", "Q", "--models", "gpt-4o"), "openai:gpt-4o needs a key"),
         (("ask", "Q", "--models", "nobody:gpt-4o"), "Unknown provider 'nobody'"),
         (("ask", "Q", "--models", "openai:gpt-4o"), "OPENAI_API_KEY"),
         (("ask", "Q", "--models", "scripted:a", "--aggregator", "mistralai:x"), "MISTRAL_API_KEY"),
@@ -166,7 +164,7 @@ def test_options_reach_the_pack() -> None:
         options={"num_layers": 2, "quorum": 1, "timeout": 7.0, "max_concurrency": 3, "strategy": "role"},
         seed=5,
     )
-    mixture = pack_for(order, View(), Listener()).workflow.mixture
+    mixture = pack_for(order).workflow.mixture
     assert (mixture.num_layers, mixture.timeout, mixture.max_concurrency) == (2, 7.0, 3)
     assert mixture.limits.quorum == 1
     assert [seat.proposer.sampling.seed for seat in mixture.layers[0]] == [5, 6, 5]
@@ -174,19 +172,19 @@ def test_options_reach_the_pack() -> None:
 
 
 def test_remote_models_have_a_limit_and_the_local_default_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "default_directory", lambda view: Path("there"))
-    monkeypatch.setattr(asking, "llm_named", lambda name: ScriptedLLM("x"))
-    assert pack_for(Order(models=("scripted:a",)), View(), Listener()).workflow.mixture.timeout == 200
-    default = pack_for(Order(), View(), Listener()).workflow.mixture
+    monkeypatch.setattr(ordering, "default_directory", lambda view: Path("there"))
+    monkeypatch.setattr(ordering, "llm_named", lambda name: ScriptedLLM("x"))
+    assert pack_for(Order(models=("scripted:a",))).workflow.mixture.timeout == 200
+    default = pack_for(Order()).workflow.mixture
     assert default.timeout is None
     assert [seat.name for seat in default.layers[1]] == ["expert", "critic", "teacher"]
     assert default.aggregator.name == "aggregator"
 
 
 def test_the_default_model_may_have_another_aggregator(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "default_directory", lambda view: Path("there"))
-    monkeypatch.setattr(asking, "llm_named", lambda name: ScriptedLLM("x", model=name))
-    pack = pack_for(Order(aggregator="scripted:judge"), View(), Listener())
+    monkeypatch.setattr(ordering, "default_directory", lambda view: Path("there"))
+    monkeypatch.setattr(ordering, "llm_named", lambda name: ScriptedLLM("x", model=name))
+    pack = pack_for(Order(aggregator="scripted:judge"))
     assert pack.workflow.mixture.aggregator.name == "scripted:judge"
 
 
@@ -201,8 +199,8 @@ def test_a_missing_default_model_is_no_traceback(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_demo_shows_the_way_and_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "default_directory", lambda view: Path("there"))
-    monkeypatch.setattr(asking, "llm_named", lambda name: ScriptedLLM("This is so."))
+    monkeypatch.setattr(ordering, "default_directory", lambda view: Path("there"))
+    monkeypatch.setattr(ordering, "llm_named", lambda name: ScriptedLLM("This is so."))
     result = moa("demo")
     assert (result.exit_code, result.stderr) == (0, "")
     for name in ("expert", "critic", "teacher"):

@@ -48,8 +48,16 @@ class Wishes:
     seed: int | None = None
 
 
-def default_proposers(llm: Any, wishes: Wishes) -> list[Proposer]:
-    """Three proposers that differ in role, temperature and seed, all on one model."""
+def default_proposers(llm: Any, wishes: Wishes, strategy: str = "model") -> list[Proposer]:
+    """Three proposers that differ in role, temperature and seed, all on one model.
+
+    A strategy that makes several of one gets one that is nobody in particular.
+    """
+    if strategy != "model":
+        limit = _or(wishes.max_tokens, _PROPOSAL_TOKENS)
+        return [
+            Proposer(llm, name="local", temperature=wishes.temperature, max_tokens=limit, seed=wishes.seed)
+        ]
     return [
         Proposer(
             llm,

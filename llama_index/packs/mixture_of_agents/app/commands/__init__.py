@@ -22,7 +22,6 @@ from typing import Annotated, Any
 
 import typer
 
-from llama_index.packs.mixture_of_agents.app.argv import spread
 from llama_index.packs.mixture_of_agents.app.commands import (
     ask,
     batch,
@@ -34,9 +33,9 @@ from llama_index.packs.mixture_of_agents.app.commands import (
     replay,
     trace,
 )
+from llama_index.packs.mixture_of_agents.app.commands.words import hear
 
 _DISTRIBUTION = "llama-index-packs-mixture-of-agents"
-_VARIADIC = ("--models",)
 _GROUPS = (ask, chat, batch, plan, doctor, trace, replay, config, local)
 """In the order of the help."""
 
@@ -57,7 +56,7 @@ def run(words: Sequence[str]) -> None:
         reconfigure: Any = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")
-    app(args=spread(words, _VARIADIC), prog_name="moa")
+    app(args=list(words), prog_name="moa")
 
 
 def _print_version(wanted: bool) -> None:
@@ -84,3 +83,4 @@ def _moa(
 
 for _group in _GROUPS:
     _group.register(app)
+hear(app)

@@ -1,19 +1,25 @@
-"""Options that several commands take, each said once."""
+"""Options that several commands take, each said once: a mixture's, and what is shown and kept of a run.
+
+They stay None where nothing was said, so that a configuration file, and below it the pack, can decide.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Models = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="MODEL...",
-        help="Who proposes, one or more. Without it: three roles on the embedded local model.",
-        show_default=False,
-    ),
-]
+from llama_index.packs.mixture_of_agents.app.ordering import Order, given
+from llama_index.packs.mixture_of_agents.errors import ConfigurationError
+
+WHO = "Who proposes"
+HOW = "How it ends"
+LIMITS = "Limits and money"
+OUTPUT = "Output"
+
+
 Progress = Annotated[
     bool | None,
     typer.Option(
@@ -21,5 +27,352 @@ Progress = Annotated[
         help="Show what goes on. By default on terminals only; as plain lines on stderr when the answer "
         "goes to a pipe.",
         show_default=False,
+        rich_help_panel=OUTPUT,
     ),
 ]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="The same as --no-progress.", rich_help_panel=OUTPUT)
+]
+
+
+@dataclass(frozen=True)
+class Proposing:
+    """Who proposes, and with which settings."""
+
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--models",
+            "--models-layer",
+            metavar="MODEL...",
+            help="Who proposes, one or more. Without it: three roles on the embedded local model.",
+            show_default=False,
+            rich_help_panel=WHO,
+        ),
+    ] = None
+    layers: Annotated[
+        int | None,
+        typer.Option(
+            "--layers",
+            "--layer",
+            metavar="N",
+            help="Rounds of proposers and the answer: 3 is two rounds and the answer. 3 unless said.",
+            show_default=False,
+            rich_help_panel=WHO,
+        ),
+    ] = None
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            "--strategy",
+            "--layer-strategy",
+            metavar="NAME",
+            help="model: each model as it is. role: in roles written for the question. temperature: at "
+            "several temperatures. self: the first one, several times.",
+            show_default=False,
+            rich_help_panel=WHO,
+        ),
+    ] = None
+    nb_models_by_layer: Annotated[
+        list[int] | None,
+        typer.Option(
+            metavar="NUMBER...",
+            help="How many propose: one number, or one for each round.",
+            show_default=False,
+            rich_help_panel=WHO,
+        ),
+    ] = None
+    pick: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOW",
+            help="How the models are dealt to so many places: cycle or sample.",
+            show_default=False,
+            rich_help_panel=WHO,
+        ),
+    ] = None
+    pick_seed: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Of that sample.", show_default=False, rich_help_panel=WHO),
+    ] = None
+    model_roles: Annotated[
+        str | None,
+        typer.Option(
+            "--model-roles",
+            "--role-writer",
+            metavar="MODEL",
+            help="Who writes the roles; by default who writes the answer.",
+            show_default=False,
+            rich_help_panel=WHO,
+        ),
+    ] = None
+    roles: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHEN",
+            help="Roles are written once per run, once per layer, or are fixed ones of ours.",
+            show_default=False,
+            rich_help_panel=WHO,
+        ),
+    ] = None
+    temperature: Annotated[
+        float | None,
+        typer.Option(metavar="T", help="Of every call.", show_default=False, rich_help_panel=WHO),
+    ] = None
+    temperatures: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NUMBER...",
+            help="Of the temperature strategy: several, or two bounds as 0.2..1.0.",
+            show_default=False,
+            rich_help_panel=WHO,
+        ),
+    ] = None
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Longest text of a call.", show_default=False, rich_help_panel=WHO),
+    ] = None
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Of the first proposer; each further one gets the next.",
+            show_default=False,
+            rich_help_panel=WHO,
+        ),
+    ] = None
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A mixture as a file (moa.toml); what is said here wins over it.",
+            show_default=False,
+            rich_help_panel=WHO,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How proposals become an answer."""
+
+    aggregator: Annotated[
+        str | None,
+        typer.Option(
+            "--aggregator",
+            "--aggregator-model",
+            metavar="MODEL",
+            help="Who writes the answer; by default the first of --models.",
+            show_default=False,
+            rich_help_panel=HOW,
+        ),
+    ] = None
+    finish: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOW",
+            help="synthesize: written anew from all. sequential: over a sliding window. rank: the best one, "
+            "chosen by the aggregator. vote: the answer most agree on. synthesize unless said.",
+            show_default=False,
+            rich_help_panel=HOW,
+        ),
+    ] = None
+    extract: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="What counts as the answer in a text, for vote and --stop-early: answer, number, choice or "
+            "regex:PATTERN.",
+            show_default=False,
+            rich_help_panel=HOW,
+        ),
+    ] = None
+    window: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Texts in one pass of sequential.",
+            show_default=False,
+            rich_help_panel=HOW,
+        ),
+    ] = None
+    pass_on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="What the next round reads: all proposals, or one text, condensed of them.",
+            show_default=False,
+            rich_help_panel=HOW,
+        ),
+    ] = None
+    stop_early: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Skip further rounds when such a share of a round agrees; 1 for all.",
+            show_default=False,
+            rich_help_panel=HOW,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long, how much, how dear."""
+
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="For the whole run; 200 with --models, else no limit.",
+            show_default=False,
+            rich_help_panel=LIMITS,
+        ),
+    ] = None
+    layer_timeout: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="For a round.", show_default=False, rich_help_panel=LIMITS),
+    ] = None
+    quorum: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Go on when so many of a round have answered.",
+            show_default=False,
+            rich_help_panel=LIMITS,
+        ),
+    ] = None
+    quorum_grace: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="To wait on after that.", show_default=False, rich_help_panel=LIMITS
+        ),
+    ] = None
+    max_concurrency: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Most calls in flight.", show_default=False, rich_help_panel=LIMITS),
+    ] = None
+    budget_usd: Annotated[
+        float | None,
+        typer.Option(
+            metavar="USD",
+            help="Most to spend on a question; checked before each call.",
+            show_default=False,
+            rich_help_panel=LIMITS,
+        ),
+    ] = None
+    budget_tokens: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Most tokens to read and write for a question.",
+            show_default=False,
+            rich_help_panel=LIMITS,
+        ),
+    ] = None
+    budget_seconds: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="No call begins after so long.",
+            show_default=False,
+            rich_help_panel=LIMITS,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """What is kept of runs."""
+
+    trace: Annotated[
+        bool | None,
+        typer.Option(
+            "--trace/--no-trace",
+            help="Write down the run as it goes, for moa trace and moa replay; done unless refused.",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None
+    trace_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            envvar="MOA_TRACE_DIR",
+            help="Where to; ./logs/moa unless said.",
+            show_default=False,
+            show_envvar=True,
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None
+    redact: Annotated[
+        bool,
+        typer.Option("--redact", help="Leave texts out of the trace.", rich_help_panel=OUTPUT),
+    ] = False
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Keep answers there, and ask nobody twice the same.",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None
+
+
+def order_of(who: Proposing, how: Ending, limits: Limits, keeping: Keeping | None = None) -> Order:
+    """The order these options make."""
+    kept = keeping or Keeping(trace=False)
+    return Order(
+        models=tuple(who.models or ()),
+        aggregator=how.aggregator,
+        role_writer=who.model_roles,
+        options=_pack_options(who, how, limits),
+        seed=who.seed,
+        config=_text(who.config),
+        extract=how.extract,
+        window=how.window,
+        stop_early=how.stop_early,
+        budget=given(usd=limits.budget_usd, tokens=limits.budget_tokens, seconds=limits.budget_seconds),
+        trace=kept.trace,
+        trace_dir=_text(kept.trace_dir),
+        redact=kept.redact,
+        cache=_text(kept.cache),
+    )
+
+
+def watched(progress: bool | None, quiet: bool) -> bool | None:
+    """Whether a run is shown; None leaves it to the terminals.
+
+    Raises:
+        ConfigurationError: Both are asked for.
+    """
+    if quiet and progress:
+        raise ConfigurationError("--progress and --quiet say different things; give one of them.")
+    return False if quiet else progress
+
+
+def _pack_options(who: Proposing, how: Ending, limits: Limits) -> dict[str, object]:
+    numbers = who.nb_models_by_layer
+    return given(
+        num_layers=who.layers,
+        strategy=who.strategy,
+        nb_models_by_layer=numbers[0] if numbers and len(numbers) == 1 else numbers,
+        pick=who.pick,
+        pick_seed=who.pick_seed,
+        roles=who.roles,
+        temperature=who.temperature,
+        temperatures=who.temperatures,
+        max_tokens=who.max_tokens,
+        finish=how.finish,
+        pass_on=how.pass_on,
+        timeout=limits.timeout,
+        layer_timeout=limits.layer_timeout,
+        quorum=limits.quorum,
+        quorum_grace=limits.quorum_grace,
+        max_concurrency=limits.max_concurrency,
+    )
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
