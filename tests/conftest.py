@@ -55,6 +55,7 @@ def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.endswith(("_API_KEY", "_API_BASE", "_API_TOKEN")):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("PYTHON_DOTENV_DISABLED", "1")
 
 
 @pytest.fixture(autouse=True)

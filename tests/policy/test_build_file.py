@@ -101,12 +101,6 @@ def _extra_requirements(extra: str) -> list[Requirement]:
 EXTRAS_OF_ROOM = {"sparse_moe": ("sparse-moe",), "app": ("cli", "sparse-moe", "plots")}
 # Clients whose own tables are consulted where the user has installed them, and done without elsewhere.
 CONSULTED_BY_ROOM = {"sampling": {"llama_index.llms.anthropic"}}
-# Imports by name, on use, whatever client the user has installed.
-UNBOUND_ROOMS = {"providers"}
-
-
-def _bound_files() -> list[Path]:
-    return [path for path in python_files(PACKAGE) if path.stem not in UNBOUND_ROOMS]
 
 
 def _third_party_imports(path: Path) -> Iterator[tuple[str, int]]:
@@ -151,7 +145,7 @@ def _allowed_imports(room: str) -> set[str]:
     return modules | CONSULTED_BY_ROOM.get(room, set())
 
 
-@pytest.mark.parametrize("path", _bound_files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", python_files(PACKAGE), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_every_import_is_a_declared_requirement(path: Path) -> None:
     allowed = _allowed_imports(path.relative_to(PACKAGE).parts[0].removesuffix(".py"))
     undeclared = [
