@@ -1,0 +1,85 @@
+"""A choice among numbered drafts, read from whatever the model that chose said.
+
+The shape asked for is `Choice`; a plain "Draft 2 is best because ..." is understood, too. A number without a
+draft is no choice. It does not know what the drafts are, nor what becomes of the choice.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from llama_index.core.base.llms.types import ChatMessage
+from pydantic import BaseModel, Field
+
+from llama_index.packs.mixture_of_agents.prompts import as_reference
+from llama_index.packs.mixture_of_agents.shapes import read_shape
+
+_LONGEST_REASON = 2_000
+_LONGEST_READ = 20_000
+
+_NAMED = r"(?:draft|answer|reply|response|proposal|option|candidate|choice|number|no\.)"
+_DIGITS = (
+    r"[*_`\"'(\[\#\s]*(?:(?:is|number|no\.)\s*)?[:=]?[*_`\"'(\[\#\s]*(?P<number>[0-9]{1,4})(?![0-9.,]*[0-9])"
+)
+_PRAISED = re.compile(
+    rf"\b{_NAMED}{_DIGITS}[*_`\"')\]\s]*(?:(?:is|was|seems|looks)\s+(?:by\s+far\s+|clearly\s+)?(?:the\s+)?"
+    r"(?:best|better|strongest|most|right|correct|one|winner)|wins|stands\s+out|should\s+win)\b",
+    re.IGNORECASE,
+)
+_STATED = re.compile(
+    r"\b(?:choose|chose|chosen|choice|pick|picked|select|selected|prefer|best|winner)\b"
+    rf"(?:(?!\b(?:because|since|as|than|but|while|not)\b)[^.\n]){{0,60}}?(?:\b{_NAMED}\b)?{_DIGITS}",
+    re.IGNORECASE,
+)
+_MENTIONED = re.compile(rf"\b{_NAMED}{_DIGITS}", re.IGNORECASE)
+_BARE = re.compile(r"\W*(?P<number>[0-9]{1,4})(?:\W*\Z|[*_`]*(?:\s*[):,;\u2013-]|\.(?![0-9])|\s*\n))")
+
+
+class Choice(BaseModel):
+    """Which draft the user should get, and why.
+
+    Attributes:
+        choice: The number of the draft, from 1.
+        reason: Why this one, in one or two sentences.
+    """
+
+    choice: int = Field(description="The number of the draft the user should get, from 1.")
+    reason: str = Field(default="", description="Why this one, in one or two sentences.")
+
+
+def choice_from(model: Any, message: ChatMessage, count: int) -> Choice | None:
+    """The choice in an answer; None where it names no draft there is.
+
+    Args:
+        model: Who chose.
+        message: Its answer.
+        count: How many drafts there were.
+    """
+    shaped = read_shape(model, message, Choice)
+    if shaped is not None:
+        return _within(shaped, count)
+    text = as_reference(message.content or "")[:_LONGEST_READ]
+    number = _number(text)
+    return None if number is None else _within(Choice(choice=number, reason=text), count)
+
+
+def _within(choice: Choice, count: int) -> Choice | None:
+    if not 1 <= choice.choice <= count:
+        return None
+    reason = choice.reason.strip()
+    cut = reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."
+    return choice.model_copy(update={"reason": cut})
+
+
+def _number(text: str) -> int | None:
+    """The draft a plain text settles on: praised, stated, alone at its beginning, or the only one named."""
+    for pattern in (_PRAISED, _STATED):
+        found = pattern.search(text)
+        if found:
+            return int(found["number"])
+    bare = _BARE.match(text)
+    if bare:
+        return int(bare["number"])
+    named = {int(found["number"]) for found in _MENTIONED.finditer(text)}
+    return named.pop() if len(named) == 1 else None
