@@ -1,0 +1,153 @@
+"""The kinds of values in a configuration, each with the check that a pack's own arguments get.
+
+It knows no table and no key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from llama_index.packs.mixture_of_agents.checks import number, seconds, shown, text, whole_number
+from llama_index.packs.mixture_of_agents.errors import ConfigurationError
+from llama_index.packs.mixture_of_agents.extracting import extractor_named
+
+_BOUNDS = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*\.\.\s*([0-9]*\.?[0-9]+)\s*")
+UNLIMITED = "none"
+"""How TOML, which has no null, says that there is no limit."""
+
+
+def _held(check: Callable[..., None], *bounds: float, **words: Any) -> BeforeValidator:
+    """A check of `checks`, with the name left to whoever knows the whole place."""
+
+    def passed(value: object) -> object:
+        check("", value, *bounds, **words)
+        return value
+
+    return BeforeValidator(passed)
+
+
+def one_of(*names: str) -> BeforeValidator:
+    """Only these texts."""
+
+    def passed(value: object) -> object:
+        if value not in names:
+            raise ConfigurationError(f" must be one of {', '.join(map(repr, names))}; found {shown(value)}.")
+        return value
+
+    return BeforeValidator(passed)
+
+
+def _unlimited(value: object) -> object:
+    return None if isinstance(value, str) and value.strip().lower() == UNLIMITED else value
+
+
+def _counts(value: object) -> object:
+    hint = "Give one number, or a list of one for each round."
+    for count in value if isinstance(value, (list, tuple)) else [value]:
+        whole_number("", count, 1, none="for all that are given", hint=hint)
+    return value
+
+
+def _texts(value: object) -> object:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(held, str) and held for held in value):
+        raise ConfigurationError(f" must be a list of texts; found {shown(value)}.")
+    return value
+
+
+def _extractor(value: object) -> object:
+    if value is not None:
+        if not isinstance(value, str):
+            raise ConfigurationError(f" must be an extractor's name; found {shown(value)}.")
+        extractor_named(value)
+    return value
+
+
+def _required(value: object) -> object:
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigurationError(f" must be a non-empty text; found {shown(value)}.")
+    return value
+
+
+def _table(value: object) -> object:
+    if not isinstance(value, dict):
+        raise ConfigurationError(f" must be a table; found {shown(value)}.")
+    _without_null(value)
+    return value
+
+
+def _without_null(value: object) -> None:
+    held = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if any(item is None for item in held):
+        raise ConfigurationError(" holds null; leave out what has no value.")
+    for item in held:
+        _without_null(item)
+
+
+def _weights(value: object) -> object:
+    if value is not None and not (isinstance(value, dict) and value):
+        raise ConfigurationError(f" must be a table of numbers, by proposers' names; found {shown(value)}.")
+    for name, weight in (value or {}).items() if isinstance(value, dict) else ():
+        number(f".{name}", weight, 0, 1e12)
+    return value
+
+
+def _spread(value: object) -> object:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        _check_bounds(value)
+    elif isinstance(value, (list, tuple)) and value:
+        for place, held in enumerate(value):
+            number(f"[{place}]", held, 0, 2)
+    else:
+        raise ConfigurationError(
+            f" must be a list of numbers, or bounds such as '0.2..1.0'; found {shown(value)}."
+        )
+    return value
+
+
+def _check_bounds(value: str) -> None:
+    bounds = _BOUNDS.fullmatch(value)
+    if bounds is None:
+        raise ConfigurationError(
+            f" must be two bounds such as '0.2..1.0', or a list of numbers; found {shown(value)}."
+        )
+    number("'s lower bound", float(bounds[1]), 0, 2)
+    number("'s upper bound", float(bounds[2]), 0, 2)
+
+
+_amount = partial(_held, number)
+
+Name = Annotated[str, BeforeValidator(_required)]
+OptionalName = Annotated[str | None, _held(text)]
+Role = Annotated[str | None, _held(text, or_empty=True)]
+Temperature = Annotated[float | None, _amount(0, 2, none="for the model's own")]
+Tokens = Annotated[int | None, _held(whole_number, 1, none="for the model's own")]
+Seed = Annotated[int | None, _held(whole_number, none="for none")]
+Layers = Annotated[
+    int,
+    _held(whole_number, 1, hint="3 means two rounds of proposers and the synthesis, 1 the aggregator alone."),
+]
+Whole = Annotated[int, _held(whole_number)]
+Retries = Annotated[int, _held(whole_number, 0)]
+Count = Annotated[int | None, _held(whole_number, 1, none="for no limit")]
+Counts = Annotated[int | tuple[int, ...] | None, BeforeValidator(_counts)]
+Seconds = Annotated[float | None, _held(seconds, none="for no limit"), BeforeValidator(_unlimited)]
+Grace = Annotated[float, _held(seconds, or_zero=True)]
+Share = Annotated[float | None, _amount(0, 1, none="for the usual one")]
+Likeness = Annotated[float | None, _amount(-1, 1, none="for the usual one")]
+Window = Annotated[int | None, _held(whole_number, 2, none="for the usual one")]
+Limit = Annotated[float | None, _amount(0, 1e12, none="for no limit")]
+TokenLimit = Annotated[int | None, _held(whole_number, 0, none="for no limit")]
+Extract = Annotated[str | None, BeforeValidator(_extractor)]
+Texts = Annotated[tuple[str, ...] | None, BeforeValidator(lambda value: value and _texts(value))]
+Settings = Annotated[dict[str, Any], BeforeValidator(_table)]
+Weights = Annotated[dict[str, float] | None, BeforeValidator(_weights)]
+Temperatures = Annotated[tuple[float, ...] | str | None, BeforeValidator(_spread)]
+Price = Annotated[float, _amount(0, 1e9)]
+OptionalPrice = Annotated[float | None, _amount(0, 1e9, none="for that of input")]
