@@ -1,8 +1,8 @@
 """Roles written for a question by a model, read from whatever it said.
 
-The shape asked for is `RoleList`; numbered lists and lines of "Role: ..., Perspective: ..., Instructions: ..."
-are understood, too. Where nothing usable was written, the fixed roles stand in, and records say so. It does
-not call the role writer, nor know who plays which role.
+The shape asked for is `RoleList`; numbered lists, and "Role: ..." above its "Perspective: ..." and
+"Instructions: ...", are understood, too. Where too little was written, fixed roles fill up. It does not call
+the role writer, nor know who plays which role.
 """
 
 from __future__ import annotations
