@@ -37,13 +37,18 @@ def class_of(model: ModelName, provider: Provider) -> Callable[..., Any]:
 
 
 def _module_of(model: ModelName, provider: Provider) -> ModuleType:
+    if not provider.package:
+        return import_module(provider.module)
     try:
         return import_module(provider.module)
     except ModuleNotFoundError as error:
-        if not provider.package:
-            raise
         raise ConfigurationError(
             f"{model} needs the package {provider.package} ({error}). Run: pip install {provider.package}"
+        ) from error
+    except Exception as error:  # half an installation fails in any way
+        raise ConfigurationError(
+            f"{model} needs the package {provider.package}, which cannot be imported ({error}). "
+            f"Run: pip install --upgrade {provider.package}"
         ) from error
 
 
