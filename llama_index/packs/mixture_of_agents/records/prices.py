@@ -13,12 +13,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
-from functools import lru_cache
 from typing import Any
 
 from llama_index.packs.mixture_of_agents.facts import ModelIdentity
 from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.records.counting import counted, counted_text
+from llama_index.packs.mixture_of_agents.records.price_list import (
+    Listed,
+    Tokens,
+    dearest_cost,
+    listed_cost,
+)
 from llama_index.packs.mixture_of_agents.records.rates import Rate, rates_from
 from llama_index.packs.mixture_of_agents.results import Usage
 
@@ -139,8 +144,10 @@ class Prices:
         own = self._own_rate(identity)
         if own is not None:
             return own.cost(prompt_tokens, completion_tokens, cached)
-        thinking = min(reasoning_tokens or 0, completion_tokens)
-        return _listed_cost(identity, (prompt_tokens, completion_tokens, cached, thinking), self._now())
+        listed, thinking = _listed(identity), min(reasoning_tokens or 0, completion_tokens)
+        if listed is None:
+            return None
+        return listed_cost(listed, Tokens(prompt_tokens, completion_tokens, cached, thinking), self._now())
 
     def bound(
         self, identity: ModelIdentity, prompt_tokens: int, completion_tokens: int | None
@@ -159,7 +166,8 @@ class Prices:
             return None
         if own is not None:
             return max(own.cost(prompt_tokens, completion_tokens, cached) for cached in (0, prompt_tokens))
-        return _dearest(identity, prompt_tokens, completion_tokens, self._now())
+        listed = _listed(identity)
+        return listed and dearest_cost(listed, prompt_tokens, completion_tokens, self._now())
 
     def is_known(self, identity: ModelIdentity) -> bool:
         """Whether a price is known."""
@@ -185,6 +193,14 @@ def _names_of(identity: ModelIdentity) -> list[str]:
     return [identity.model, *(f"{name}:{identity.model}" for name in before)]
 
 
+def _listed(identity: ModelIdentity) -> Listed | None:
+    """Where the list may have its price."""
+    provider = PROVIDERS.get(identity.class_name)
+    if provider is None or identity.is_agent:
+        return None
+    return Listed(provider, identity.model.removeprefix("models/"))
+
+
 def _with_estimates(usage: Usage, call: Call, text: str) -> Usage:
     counts = {
         "prompt_tokens": lambda: counted(call.messages),
@@ -194,59 +210,3 @@ def _with_estimates(usage: Usage, call: Call, text: str) -> Usage:
         name: count() for name, count in counts.items() if getattr(usage, name) is None
     }
     return usage.model_copy(update={**guessed, "estimated": True}) if guessed else usage
-
-
-Tokens = tuple[int, int, int, int]
-"""Read, written, cached of those read, thinking of those written."""
-
-
-def _listed_cost(identity: ModelIdentity, tokens: Tokens, when: datetime) -> float | None:
-    """USD by the list of genai-prices; None where it lists no price for text."""
-    provider = PROVIDERS.get(identity.class_name)
-    if provider is None or identity.is_agent:
-        return None
-    # Half a megabyte of data, so only where something has a price.
-    from genai_prices import Usage as Counts
-    from genai_prices import calc_price
-
-    read, written, cached, thinking = tokens
-    counts = {"input_tokens": read, "output_tokens": written}
-    counts |= {"cache_read_tokens": cached} if cached else {}
-    counts |= {"output_reasoning_tokens": thinking} if thinking else {}
-    try:
-        model = identity.model.removeprefix("models/")
-        priced = calc_price(Counts(**counts), model, provider_id=provider, genai_request_timestamp=when)
-    except LookupError:
-        return None
-    if priced.model_price.input_mtok is None or priced.model_price.output_mtok is None:
-        return None  # sold by the hour or by the picture
-    return float(priced.total_price)
-
-
-def _dearest(identity: ModelIdentity, read: int, written: int, when: datetime) -> float | None:
-    """The highest cost at any hour of the day, cached or not."""
-    hours = range(24) if _changes_within_a_day(identity.class_name, identity.model) else (when.hour,)
-    costs = [
-        _listed_cost(identity, (read, written, cached, 0), when.replace(hour=hour))
-        for hour in hours
-        for cached in {0, read}
-    ]
-    known = [cost for cost in costs if cost is not None]
-    return max(known, default=None)
-
-
-@lru_cache(maxsize=256)
-def _changes_within_a_day(class_name: str, model: str) -> bool:
-    """Whether the list has prices for hours of the day."""
-    from genai_prices import Usage as Counts
-    from genai_prices import calc_price
-    from genai_prices.types import TimeOfDateConstraint
-
-    try:
-        found = calc_price(
-            Counts(), model.removeprefix("models/"), provider_id=PROVIDERS.get(class_name)
-        ).model
-    except LookupError:
-        return False
-    listed = found.prices if isinstance(found.prices, list) else []
-    return any(isinstance(price.constraint, TimeOfDateConstraint) for price in listed)
