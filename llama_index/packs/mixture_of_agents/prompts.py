@@ -61,7 +61,8 @@ RESULT = "Result of {name}: {text}"
 
 _CODE = r"(?P<code>```.*?(?:```|\Z)|`[^`\n]+`)"
 _FLAGS = re.DOTALL | re.IGNORECASE | re.MULTILINE
-_THINK = re.compile(_CODE + r"|<think(?:ing)?>.*?</think(?:ing)?>", _FLAGS)
+_OPENED = re.compile(_CODE + r"|<think(?:ing)?>", _FLAGS)
+_CLOSED = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 _THINK_TAG = re.compile(_CODE + r"|(?P<begin><think(?:ing)?>)|</think(?:ing)?>[ \t]*(?P<newline>\n)?", _FLAGS)
 _CUT_OFF = re.compile(r"\s*<think(?:ing)?>", re.IGNORECASE)
 _ROLE = re.compile(r"\A\s*assistant\s*:\s*", re.IGNORECASE)
@@ -73,8 +74,23 @@ def as_reference(text: str) -> str:
     An answer may be about these very tags, so only what is surely thinking goes: closed blocks outside
     code, a block at the very beginning that was cut off, and what a lone closing tag ends.
     """
-    said = _ROLE.sub("", _THINK.sub(lambda found: found["code"] or "", _after_unopened(text)))
+    said = _ROLE.sub("", _without_blocks(_after_unopened(text)))
     return "" if _CUT_OFF.match(said) else said.strip()
+
+
+def _without_blocks(text: str) -> str:
+    """The text without thinking that was opened and closed; code keeps its tags."""
+    kept, begin, place = [], 0, 0
+    while found := _OPENED.search(text, place):
+        place = found.end()
+        if found["code"]:
+            continue
+        closed = _CLOSED.search(text, place)
+        if closed is None:  # nor is any further one: to look for each takes a length squared
+            break
+        kept.append(text[begin : found.start()])
+        begin = place = closed.end()
+    return "".join([*kept, text[begin:]])
 
 
 def _after_unopened(text: str) -> str:
