@@ -27,6 +27,8 @@ from llama_index.packs.mixture_of_agents.errors import (
     ConfigurationError,
     MixtureTimeoutError,
 )
+from llama_index.packs.mixture_of_agents.facts import MixtureFacts
+from llama_index.packs.mixture_of_agents.mixture import seat_mixture
 from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.sampling import Sampling
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
@@ -103,6 +105,11 @@ def whole(response: MixtureResponse) -> bool:
 
 def call(layer: int = 1, index: int = 0, proposer: str = "a") -> Call:
     return Call("run", layer, index, proposer, [ChatMessage(content=QUESTION)], Sampling())
+
+
+def mixture(rounds: int) -> MixtureFacts:
+    proposers = [ScriptedLLM("x", model=name) for name in PROPOSERS]
+    return seat_mixture(proposers, ScriptedLLM("x", model="g"), num_layers=rounds + 1).facts
 
 
 def proposal(layer: int = 1, proposer: str = "a", text: str = "an answer") -> Proposal:
@@ -375,21 +382,21 @@ def test_a_link_stays_and_its_target_is_written(tmp_path: Path) -> None:
 def test_a_file_with_someone_who_has_no_such_place_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     path = tmp_path / "run.json"
     entry = {"layer": 1, "index": 0, "outcome": {"proposer": "a", "layer": 1, "text": "x"}, **change}
-    path.write_text(json.dumps({"version": 1, "fingerprint": "f", "answered": [entry]}), encoding="utf-8")
+    path.write_text(json.dumps({"version": 2, "fingerprint": "f", "answered": [entry]}), encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"was changed.*Delete it"):
-        Checkpoint(path, "f", [PROPOSERS, PROPOSERS, ["g"]])
+        Checkpoint(path, "f", mixture(2))
 
 
 @pytest.mark.parametrize("layer", [-1, 0, 4])
 def test_a_file_that_is_in_no_layer_is_refused(tmp_path: Path, layer: int) -> None:
     path = tmp_path / "run.json"
-    path.write_text(json.dumps({"version": 1, "fingerprint": "f", "layer": layer}), encoding="utf-8")
+    path.write_text(json.dumps({"version": 2, "fingerprint": "f", "layer": layer}), encoding="utf-8")
     with pytest.raises(CheckpointError, match="was changed"):
-        Checkpoint(path, "f", [PROPOSERS, PROPOSERS, ["g"]])
+        Checkpoint(path, "f", mixture(2))
 
 
 async def test_a_stand_in_for_the_aggregator_has_a_place(tmp_path: Path) -> None:
-    path, names = tmp_path / "run.json", [PROPOSERS, ["g"]]
+    path, names = tmp_path / "run.json", mixture(1)
     first = Checkpoint(path, "f", names)
     await first.after(call(2, 0, "g"), missing(2, "g"))
     await first.after(call(2, 1, "a"), proposal(2, "a"))

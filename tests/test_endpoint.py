@@ -38,7 +38,8 @@ from llama_index.packs.mixture_of_agents import (
     Proposer,
     Usage,
 )
-from llama_index.packs.mixture_of_agents.endpoint import AgentEndpoint, LLMEndpoint, is_async, usage_of
+from llama_index.packs.mixture_of_agents.endpoint import AgentEndpoint, LLMEndpoint, is_async
+from llama_index.packs.mixture_of_agents.reports import usage_of
 from llama_index.packs.mixture_of_agents.retries import is_transient, retry_after, status_of
 from llama_index.packs.mixture_of_agents.sampling import Sampling
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM

@@ -14,13 +14,16 @@ from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRol
 from llama_index.packs.mixture_of_agents import ConfigurationError, Missing, Proposal, Usage
 from llama_index.packs.mixture_of_agents.mixture import seat_mixture
 from llama_index.packs.mixture_of_agents.placing import Outcome, Placing
+from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.runs import (
+    Asked,
     LiveRun,
     MixtureState,
     begun_in,
     conversation,
     current_run,
 )
+from llama_index.packs.mixture_of_agents.sampling import Sampling
 from llama_index.packs.mixture_of_agents.slots import CallSlots
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 
@@ -50,6 +53,10 @@ def live_run(run_id: str = "r", clock: Any = lambda: 12.0) -> LiveRun:
     return LiveRun(
         mixture=mixture, placing=Placing(CallSlots(None), [], 0, clock), run_id=run_id, started=2.0
     )
+
+
+def call(layer: int, index: int) -> Call:
+    return Call("r", layer, index, f"p{index}", [], Sampling())
 
 
 @given(state=STATE)
@@ -111,10 +118,11 @@ def test_an_image_alone_is_a_question() -> None:
 def test_what_is_there_so_far_is_told_in_proposer_order() -> None:
     run = live_run()
     for layer, index in ((2, 0), (1, 1), (1, 0), (2, 1), (2, 2)):
-        run.asked[(layer, index)] = f"p{index}"
+        run.asked[(layer, index, 0)] = Asked(f"p{index}", "propose")
     for layer, index in ((2, 0), (1, 1), (1, 0)):
-        run.outcomes[(layer, index)] = Outcome(Proposal(proposer=f"p{index}", layer=layer, text="x"))
-    run.outcomes[(2, 1)] = Outcome(Missing(proposer="p1", layer=2, reason="down"))
+        record = Proposal(proposer=f"p{index}", layer=layer, text="x")
+        run.outcomes[(layer, index, 0)] = Outcome(call(layer, index), record)
+    run.outcomes[(2, 1, 0)] = Outcome(call(2, 1), Missing(proposer="p1", layer=2, reason="down"))
     run.streamed = "The sky"
 
     partial = run.partial()

@@ -21,11 +21,12 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.llms import CustomLLM
 from llama_index.core.utils import get_tokenizer
 
-from llama_index.packs.mixture_of_agents import Missing, MixtureOfAgentsPack, Proposal, Proposer
+from llama_index.packs.mixture_of_agents import MixtureOfAgentsPack, Proposal, Proposer
 from llama_index.packs.mixture_of_agents.errors import BrokenStreamError
-from llama_index.packs.mixture_of_agents.mixture import Mixture, Seat, seat_mixture
+from llama_index.packs.mixture_of_agents.mixture import Mixture, seat_mixture
 from llama_index.packs.mixture_of_agents.sampling import Sampling
-from llama_index.packs.mixture_of_agents.synthesis import Synthesis, candidates, speak, synthesis_for
+from llama_index.packs.mixture_of_agents.seats import Seat
+from llama_index.packs.mixture_of_agents.synthesis import Reading, candidates, reading_for, speak
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 
 QUESTION = [ChatMessage(content="Why is the sky blue?")]
@@ -90,13 +91,17 @@ def piece(text: str, delta: str | None) -> ChatResponse:
     return ChatResponse(message=ChatMessage(role="assistant", content=text), delta=delta)
 
 
-def task(*references: str) -> Synthesis:
-    return synthesis_for(seat(ScriptedLLM("x")), QUESTION, proposals(references), [])
+def task(*references: str) -> Reading:
+    return reading_for(seat(ScriptedLLM("x")), QUESTION, proposals(references), [])
 
 
-async def heard(model: Any, given_task: Synthesis | None = None) -> tuple[str, list[str]]:
+def prompt(*references: str) -> list[ChatMessage]:
+    return task(*references).prompt(0, "")
+
+
+async def heard(model: Any) -> tuple[str, list[str]]:
     deltas: list[str] = []
-    reply = await speak(seat(model), given_task or task("draft"), {}, deltas.append)
+    reply = await speak(seat(model), prompt("draft"), {}, deltas.append)
     return reply.text, deltas
 
 
@@ -112,7 +117,7 @@ def test_references_that_fit_are_read_in_one_pass(texts: list[str]) -> None:
 @given(lengths=st.lists(st.integers(1, 300), min_size=1, max_size=8), window=st.integers(50, 3000))
 def test_every_reference_is_in_exactly_one_pass_in_order(lengths: list[int], window: int) -> None:
     texts = [f"<{n}> " + "word " * length for n, length in enumerate(lengths)]
-    synthesis = synthesis_for(seat(ScriptedLLM("x", context_window=window)), QUESTION, proposals(texts), [])
+    synthesis = reading_for(seat(ScriptedLLM("x", context_window=window)), QUESTION, proposals(texts), [])
     so_far = "SO FAR" + max(texts, key=len)[6:]
     passes = [
         "\n".join(m.content or "" for m in synthesis.prompt(turn, so_far)) for turn in range(synthesis.turns)
@@ -129,17 +134,17 @@ def test_every_reference_is_in_exactly_one_pass_in_order(lengths: list[int], win
 
 def test_the_answers_own_length_is_kept_free_in_the_window() -> None:
     texts = ["word " * 400] * 4
-    whole = synthesis_for(seat(ScriptedLLM("x", context_window=2600)), QUESTION, proposals(texts), [])
+    whole = reading_for(seat(ScriptedLLM("x", context_window=2600)), QUESTION, proposals(texts), [])
     brief = seat(ScriptedLLM("x", context_window=2600), max_tokens=1500)
     assert whole.turns == 1
-    assert synthesis_for(brief, QUESTION, proposals(texts), []).turns > 1
+    assert reading_for(brief, QUESTION, proposals(texts), []).turns > 1
 
 
 @pytest.mark.parametrize(
     "model", [ScriptedLLM("x", context_window=0), ScriptedLLM("x", context_window=-1), Agent()]
 )
 def test_an_unknown_window_is_not_guessed(model: Any) -> None:
-    assert synthesis_for(seat(model), QUESTION, proposals(["word " * 5000] * 3), []).turns == 1
+    assert reading_for(seat(model), QUESTION, proposals(["word " * 5000] * 3), []).turns == 1
 
 
 def mixture(*layers: list[Any], aggregator: Any = None) -> Mixture:
@@ -153,10 +158,10 @@ def named(*names: str) -> list[ScriptedLLM]:
 def test_the_aggregator_comes_first_then_the_models_of_the_last_round_that_answered() -> None:
     seated = mixture(named("a", "b"), [*named("c", "d"), Agent(), *named("e")])
     answered = [Proposal(proposer=name, layer=2, text="x") for name in ("c", "agent", "e")]
-    assert [seat.name for seat in candidates(seated, answered)] == ["g", "c", "e"]
+    assert [seat.name for seat in candidates(seated.aggregator, seated.layers, answered)] == ["g", "c", "e"]
     answered = [Proposal(proposer="b", layer=1, text="x")]
-    assert [seat.name for seat in candidates(seated, answered)] == ["g", "b"]
-    assert [seat.name for seat in candidates(seated, [])] == ["g"]
+    assert [seat.name for seat in candidates(seated.aggregator, seated.layers, answered)] == ["g", "b"]
+    assert [seat.name for seat in candidates(seated.aggregator, seated.layers, [])] == ["g"]
 
 
 async def test_each_piece_is_passed_on_as_it_comes() -> None:
@@ -193,7 +198,7 @@ async def test_a_tool_call_in_a_stream_of_deltas_is_kept(later: list[ChatRespons
     message = ChatMessage(role="assistant", blocks=[call], additional_kwargs={"k": 1})
     calling = ChatResponse(message=message, delta="")
     model = Streams([piece("", "Let me "), piece("", "see."), calling, *later])
-    reply = await speak(seat(model), task("draft"), {}, lambda _: None)
+    reply = await speak(seat(model), prompt("draft"), {}, lambda _: None)
     assert reply.message.blocks == [TextBlock(text="Let me see."), call]
 
 
@@ -210,15 +215,13 @@ TOOL_TURNS = [
 @pytest.mark.parametrize("on_delta", [None, lambda _: None], ids=["whole", "streamed"])
 async def test_tool_turns_stay_as_they_are_for_the_call_that_offers_tools_alone(on_delta: Any) -> None:
     model = ScriptedLLM(lambda _: "so far", context_window=1000)
-    texts = ["alpha " * 350, "beta " * 350, "gamma " * 350]
-    work = synthesis_for(seat(model), TOOL_TURNS, proposals(texts), [])
-    await speak(seat(model), work, {"tools": ["t"]}, on_delta)
-    await speak(seat(model), task("draft"), {}, on_delta)
-    await speak(seat(model), synthesis_for(seat(model), TOOL_TURNS, [], []), {}, on_delta)
-    first, last, _, without = model.calls
-    assert last.messages[1:] == TOOL_TURNS
-    for told in (first.messages[1:], without.messages):
-        assert [message.content for message in told[1:]] == ['(called add with {"a": 1})', "Result of add: 3"]
+    with_tools = reading_for(seat(model), TOOL_TURNS, [], []).prompt(0, "")
+    await speak(seat(model), with_tools, {"tools": ["t"]}, on_delta)
+    await speak(seat(model), with_tools, {}, on_delta)
+    offered, without = model.calls
+    assert offered.messages == TOOL_TURNS
+    told = without.messages[1:]
+    assert [message.content for message in told] == ['(called add with {"a": 1})', "Result of add: 3"]
 
 
 async def test_a_stream_that_breaks_is_told_apart_by_whether_anything_was_passed_on() -> None:
@@ -230,28 +233,39 @@ async def test_a_stream_that_breaks_is_told_apart_by_whether_anything_was_passed
 
 async def test_with_nobody_listening_the_answer_is_asked_for_in_one_piece() -> None:
     model = ScriptedLLM("one two")
-    reply = await speak(seat(model), task("draft"), {}, None)
+    reply = await speak(seat(model), prompt("draft"), {}, None)
     assert (reply.text, model.calls[0].method) == ("one two", "achat")
 
 
 async def test_only_the_last_pass_is_streamed_and_offered_tools_and_usage_counts_all() -> None:
-    model = ScriptedLLM(["<think>x</think>first pass", "second pass", "the answer"], context_window=1000)
-    texts = ["alpha " * 350, "beta " * 350, "gamma " * 350]
-    work = synthesis_for(
-        seat(model), QUESTION, proposals(texts), [Missing(proposer="z", layer=1, reason="down")]
-    )
-    deltas: list[str] = []
-    reply = await speak(seat(model), work, {"tools": ["t"]}, deltas.append)
+    answers = ["<think>x</think>first pass", "second pass", "the answer"]
+    model = ScriptedLLM(answers, context_window=1000, model="g", is_function_calling_model=True)
+    drafts = [ScriptedLLM(f"{word} " * 350, model=word) for word in ("alpha", "beta", "gamma")]
+    broken = ScriptedLLM(lambda _: ValueError("down"), model="z")
+    llm = MixtureOfAgentsPack(model, [*drafts, broken], 2).as_llm()
+    pieces = [piece async for piece in await llm.astream_chat(TOOL_TURNS, tools=["t"])]
 
     assert [call.method for call in model.calls] == ["achat", "achat", "astream_chat"]
     assert [call.options for call in model.calls] == [{}, {}, {"tools": ["t"]}]
-    assert "".join(deltas) == reply.text == "the answer"
+    assert "".join(piece.delta or "" for piece in pieces) == pieces[-1].message.content == "the answer"
     assert "first pass" in model.calls[1].text
     assert "<think>" not in model.calls[1].text
     assert "second pass" in model.calls[2].text
     assert all("No draft came from: z." in call.text for call in model.calls)
-    assert reply.usage.completion_tokens == 3 * 2  # two words each
-    assert reply.usage.prompt_tokens == sum(len(call.text.split()) for call in model.calls)
+    assert [message.content for message in model.calls[0].messages[2:]] == [
+        '(called add with {"a": 1})',
+        "Result of add: 3",
+    ]
+    assert model.calls[2].messages[1:] == TOOL_TURNS
+
+
+async def test_usage_counts_every_pass() -> None:
+    model = ScriptedLLM(["first pass", "second pass", "the answer"], context_window=1000, model="g")
+    drafts = [ScriptedLLM(f"{word} " * 350, model=word) for word in ("alpha", "beta", "gamma")]
+    response = await MixtureOfAgentsPack(model, drafts, 2).arun("Why?")
+    calls = [*model.calls, *(call for draft in drafts for call in draft.calls)]
+    assert response.usage.completion_tokens == 3 * 2 + 3 * 350
+    assert response.usage.prompt_tokens == sum(len(call.text.split()) for call in calls)
 
 
 async def test_overflowing_references_are_all_seen_in_order_whatever_the_door() -> None:

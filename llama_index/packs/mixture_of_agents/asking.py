@@ -1,27 +1,33 @@
-"""Asking: one proposer in its round, or the aggregator and those who can stand in for it.
+"""Asking: placing one call for a run, keeping what becomes of it, and what a proposer reads.
 
-Puts together what others decide: prompts, rounds, candidates, the placing of calls. It knows the run
-and its state, and nothing of the workflow's events.
+It knows the run and its state, and nothing of the workflow's events or of how a run finishes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 
+from llama_index.packs.mixture_of_agents.casting import RoleList, fixed_roles, roles_from
 from llama_index.packs.mixture_of_agents.endpoint import Reply
-from llama_index.packs.mixture_of_agents.errors import MixtureError
 from llama_index.packs.mixture_of_agents.layouts import shared_prefix_messages
-from llama_index.packs.mixture_of_agents.mixture import Seat
-from llama_index.packs.mixture_of_agents.placing import NOTHING_USED, Outcome, place, tell
+from llama_index.packs.mixture_of_agents.placing import Outcome, Speak, place, tell
 from llama_index.packs.mixture_of_agents.progress import Progress
-from llama_index.packs.mixture_of_agents.prompts import proposer_messages
+from llama_index.packs.mixture_of_agents.prompts import (
+    condenser_messages,
+    proposer_messages,
+    role_writer_messages,
+    tool_calls_of,
+    without_tool_turns,
+)
 from llama_index.packs.mixture_of_agents.proposers import Call
-from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal, Usage
-from llama_index.packs.mixture_of_agents.runs import LiveRun, MixtureState
-from llama_index.packs.mixture_of_agents.synthesis import Synthesis, candidates, speak, synthesis_for
+from llama_index.packs.mixture_of_agents.results import Cast, Missing, Proposal, Task
+from llama_index.packs.mixture_of_agents.runs import Asked, LiveRun, MixtureState
+from llama_index.packs.mixture_of_agents.seats import Seat
+from llama_index.packs.mixture_of_agents.shapes import shaped_request
+from llama_index.packs.mixture_of_agents.synthesis import reading_for
 
 
 async def ask_proposer(
@@ -37,133 +43,165 @@ async def ask_proposer(
         progress: Where the run says what it does.
     """
     seat = run.mixture.layers[layer - 1][index]
-    call = _proposer_call(run, state, seat, layer, index)
-    run.asked[(layer, index)] = call.proposer
-    progress.asks(call)
-    outcome = await _within_round(run, seat, call, progress)
-    await _note(run, call, outcome, progress)
+    call = call_of(run, seat, (layer, index, 0), "propose", _proposer_prompt(run, state, layer, index))
+    begin(run, call, progress)
+    this_round = run.round(layer)
+    placed = place(call, speaking(seat), run.placing, progress.retries(call), seat.proposer.timeout)
+    outcome = await this_round.hold(placed, lambda reason: Outcome(call, call.cut(reason)))
+    if isinstance(outcome.record, Proposal):
+        this_round.count_proposal()
+    await end(run, outcome, progress)
     return outcome.record
 
 
-def _proposer_call(run: LiveRun, state: MixtureState, seat: Seat, layer: int, index: int) -> Call:
-    messages = _proposer_prompt(run, state, seat, layer)
-    stoppable = seat.endpoint.stoppable
-    return Call(run.run_id, layer, index, seat.name, messages, seat.sampling, stoppable=stoppable)
-
-
-def _proposer_prompt(run: LiveRun, state: MixtureState, seat: Seat, layer: int) -> list[ChatMessage]:
+def _proposer_prompt(run: LiveRun, state: MixtureState, layer: int, index: int) -> list[ChatMessage]:
     references, absent = run.material(state)
-    role = seat.proposer.role
-    if not seat.shares_prefix:
-        return proposer_messages(state.messages, role, references, absent)
-    sharers = [other for other in run.mixture.layers[layer - 1] if other.shares_prefix]
-    roles = [other.proposer.role or "" for other in sharers]
-    return shared_prefix_messages(state.messages, role, references, absent, roles)
+    seats, roles = run.mixture.layers[layer - 1], _roles(run, state, layer)
+    if not seats[index].shares_prefix:
+        return proposer_messages(state.messages, roles[index], references, absent)
+    sharers = [role or "" for seat, role in zip(seats, roles, strict=True) if seat.shares_prefix]
+    return shared_prefix_messages(state.messages, roles[index], references, absent, sharers)
 
 
-async def _within_round(run: LiveRun, seat: Seat, call: Call, progress: Progress) -> Outcome:
-    async def ask() -> Reply:
-        return await seat.endpoint.reply(call.messages, {})
+def _roles(run: LiveRun, state: MixtureState, layer: int) -> list[str | None]:
+    """Everyone's role in a layer: one written for the question where a seat takes one and there is one."""
+    written = iter(state.roles_at(layer))
+    return [
+        str(next(written, None) or seat.proposer.role or "") or None
+        if seat.proposer.takes_role
+        else seat.proposer.role
+        for seat in run.mixture.layers[layer - 1]
+    ]
 
-    placed = place(call, ask, run.placing, progress.retries(call), seat.proposer.timeout)
-    this_round = run.round(call.layer)
-    outcome = await this_round.hold(placed, lambda reason: Outcome(call.cut(reason)))
-    if isinstance(outcome.record, Proposal):
-        this_round.count_proposal()
-    return outcome
 
+async def ask_for_roles(run: LiveRun, state: MixtureState, layer: int, progress: Progress) -> MixtureState:
+    """Have roles written for the question; fixed ones stand in, marked, where that comes to nothing.
 
-async def ask_aggregator(run: LiveRun, state: MixtureState, progress: Progress) -> MixtureResponse:
-    """Have the answer written, by the aggregator or else by a proposer's model.
-
-    When both fail, the first proposal stands as it is.
-
-    Raises:
-        MixtureError: Nobody answered; it names every cause.
+    Args:
+        run: The run's live side.
+        state: What the run has come to.
+        layer: The round they are first for.
+        progress: Where the run says what it does.
     """
+    seat, count = run.mixture.role_writer or run.mixture.aggregator, run.mixture.facts.roles_to_write(layer)
+    asked = role_writer_messages(without_tool_turns(state.messages), count)
+    messages, options = shaped_request(seat.proposer.model, asked, RoleList)
+    call = call_of(run, seat, (layer, -1, 0), "roles", messages)
+    record = await _beside_rounds(run, seat, call, options, progress)
+    if isinstance(record, Missing):
+        cast = Cast(layer=layer, roles=fixed_roles(count), is_fixed=True)
+        return state.model_copy(update={"roles": [*state.roles, cast], "missing": [*state.missing, record]})
+    said = ChatMessage(role=MessageRole.ASSISTANT, content=record.text)
+    roles = roles_from(seat.proposer.model, said, count)
+    cast = Cast(layer=layer, roles=roles or fixed_roles(count), is_fixed=roles is None, writing=record)
+    return state.model_copy(update={"roles": [*state.roles, cast]})
+
+
+async def ask_to_condense(run: LiveRun, state: MixtureState, layer: int, progress: Progress) -> MixtureState:
+    """Have a round's proposals put into one text; where that comes to nothing, all are passed on.
+
+    Drafts that overflow the window are condensed over a sliding one, as in a synthesis.
+
+    Args:
+        run: The run's live side.
+        state: What the run has come to; the round is closed in it.
+        layer: The round.
+        progress: Where the run says what it does.
+    """
+    seat, place_in_round = run.mixture.aggregator, len(run.mixture.layers[layer - 1])
     proposals, missing = state.references()
-    failures: list[Missing] = []
-    for attempt, seat in enumerate(candidates(run.mixture, proposals)):
-        # A stand-in writes for everyone: the role it proposed in is not the answer's.
-        role = seat.proposer.role if seat is run.mixture.aggregator else None
-        task = synthesis_for(seat, state.messages, proposals, missing, role)
-        outcome = await _synthesis_by(run, seat, attempt, task, progress)
-        if isinstance(outcome.record, Proposal):
-            return _response(run, state, failures, outcome.record, outcome.message)
-        failures.append(outcome.record)
-    if not proposals:
-        raise nothing_survived([*state.missing, *failures], run.errors())
-    verbatim = proposals[0].model_copy(update={"usage": NOTHING_USED})
-    progress.answers(run.mixture.num_layers, verbatim.proposer)
-    progress.delta(verbatim.text)
-    return _response(run, state, failures, verbatim, None)
+    messages = without_tool_turns(state.messages)
+    reading = reading_for(seat, messages, proposals, missing, form=condenser_messages)
+    carried, records = "", list[Proposal]()
+    for turn in range(reading.turns):
+        prompt = reading.prompt(turn, carried)
+        call = call_of(run, seat, (layer, place_in_round, turn), "condense", prompt)
+        record = await _beside_rounds(run, seat, call, {}, progress)
+        if isinstance(record, Missing):
+            spent = [*state.spent, *(written.usage for written in records)]
+            return state.model_copy(update={"missing": [*state.missing, record], "spent": spent})
+        carried = record.text
+        records.append(record)
+    spent = [*state.spent, *(written.usage for written in records[:-1])]
+    return state.model_copy(update={"condensed": [*state.condensed, records[-1]], "spent": spent})
 
 
-async def _synthesis_by(
-    run: LiveRun, seat: Seat, attempt: int, task: Synthesis, progress: Progress
-) -> Outcome:
-    call = _synthesis_call(run, seat, attempt, task)
-    run.asked[(call.layer, attempt)] = call.proposer
-    progress.asks(call, "synthesis")
-    run.streamed = ""
-
-    def on_delta(delta: str) -> None:
-        run.streamed += delta
-        progress.delta(delta)
-
-    async def write() -> Reply:
-        options = run.aggregator_options if attempt == 0 else {}
-        return await speak(seat, task, options, on_delta if run.streams else None)
-
-    outcome = await place(call, write, run.placing, progress.retries(call), seat.proposer.timeout)
-    if isinstance(outcome.record, Proposal) and run.streams and not run.streamed:
-        progress.delta(outcome.record.text)  # answered from a store, so nothing was streamed yet
-    await _note(run, call, outcome, progress)
-    return outcome
+async def _beside_rounds(
+    run: LiveRun, seat: Seat, call: Call, options: Mapping[str, Any], progress: Progress
+) -> Proposal | Missing:
+    """Place a call that is no proposal; it too may take no longer than a round."""
+    begin(run, call, progress)
+    limits = [seat.proposer.timeout, run.mixture.limits.layer_timeout]
+    timeout = min((limit for limit in limits if limit is not None), default=None)
+    outcome = await place(call, speaking(seat, options), run.placing, progress.retries(call), timeout)
+    await end(run, outcome, progress)
+    return outcome.record
 
 
-def _synthesis_call(run: LiveRun, seat: Seat, attempt: int, task: Synthesis) -> Call:
-    return Call(
-        run.run_id,
-        run.mixture.num_layers,
-        attempt,
-        seat.name,
-        task.prompt(0, ""),
-        seat.sampling,
-        may_call_tools=True,
-        stoppable=seat.endpoint.stoppable,
-    )
-
-
-async def _note(run: LiveRun, call: Call, outcome: Outcome, progress: Progress) -> None:
-    """Keep an outcome for the result and for the causes of an error, and say it."""
-    # Without the message: a run in progress should not hold every model's whole reply twice.
-    run.outcomes[(call.layer, call.index)] = replace(outcome, message=None)
-    if not outcome.from_policy:
-        await tell(run.placing.policies, call, outcome.record)
-    progress.outcome(call, outcome.record)
-
-
-def nothing_survived(missing: Sequence[Missing], errors: Sequence[BaseException]) -> MixtureError:
-    """The error of a run in which nobody answered, naming every cause."""
-    lines = "\n".join(f"- {gone}" for gone in missing)
-    return MixtureError(f"No model of the mixture answered:\n{lines}", causes=errors)
-
-
-def _response(
+def call_of(
     run: LiveRun,
-    state: MixtureState,
-    failures: Sequence[Missing],
-    answer: Proposal,
-    message: ChatMessage | None,
-) -> MixtureResponse:
-    return MixtureResponse(
-        text=answer.text,
-        proposals=state.proposals,
-        missing=[*state.missing, *failures],
-        usage=Usage.total([*(p.usage for p in state.proposals), *run.lost_usage(), answer.usage]),
-        latency_seconds=run.elapsed(),
+    seat: Seat,
+    where: tuple[int, int, int],
+    task: Task,
+    messages: Sequence[ChatMessage],
+    may_call_tools: bool = False,
+) -> Call:
+    """A call to a seat, about to be placed."""
+    layer, index, turn = where
+    return Call(
         run_id=run.run_id,
-        synthesizer=answer.proposer,
-        message=message or ChatMessage(role=MessageRole.ASSISTANT, content=answer.text),
+        layer=layer,
+        index=index,
+        proposer=seat.name,
+        messages=messages,
+        sampling=seat.sampling,
+        may_call_tools=may_call_tools,
+        stoppable=seat.endpoint.stoppable,
+        task=task,
+        turn=turn,
+        identity=seat.proposer.identity,
     )
+
+
+def speaking(seat: Seat, options: Mapping[str, Any] | None = None) -> Speak:
+    """One attempt at a call to a seat, in one piece; an answer in a shape becomes its text."""
+
+    async def speak(call: Call) -> Reply:
+        reply = await seat.endpoint.reply(call.messages, {**changed(seat, call), **(options or {})})
+        return _as_text(reply) if options else reply
+
+    return speak
+
+
+def changed(seat: Seat, call: Call) -> dict[str, Any]:
+    """The settings that a policy changed, as options of the call."""
+    return {} if call.sampling == seat.sampling else call.sampling.given()
+
+
+def _as_text(reply: Reply) -> Reply:
+    """The arguments of a tool call as the text: records, stores and traces hold texts."""
+    calls = tool_calls_of(reply.message)
+    if not calls:
+        return reply
+    return Reply(
+        ChatMessage(role=MessageRole.ASSISTANT, content=calls[0][2]), reply.usage, details=reply.details
+    )
+
+
+def begin(
+    run: LiveRun, call: Call, progress: Progress, kind: Literal["asked", "synthesis"] = "asked"
+) -> None:
+    """A call is about to be placed: remember whom, and say so."""
+    run.asked[call.place] = Asked(call.proposer, call.task)
+    run.watch_all(lambda watch: watch.asks(call))
+    progress.asks(call, kind)
+
+
+async def end(run: LiveRun, outcome: Outcome, progress: Progress) -> None:
+    """Keep an outcome for the result and for the causes of an error, and say it."""
+    call, record = outcome.call, outcome.record
+    run.outcomes[call.place] = outcome.light()
+    if not outcome.source:
+        await tell(run.placing.policies, call, record)
+    run.watch_all(lambda watch: watch.noted(call, record, outcome.usage, outcome.source))
+    progress.outcome(call, record)

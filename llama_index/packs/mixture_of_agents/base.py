@@ -5,18 +5,23 @@ A door only: it turns arguments into a workflow and a run into a response.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import ChatMessage
 
+from llama_index.packs.mixture_of_agents.agreement import EarlyStop
 from llama_index.packs.mixture_of_agents.checkpoint import checkpoint_path
 from llama_index.packs.mixture_of_agents.checks import shown
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
+from llama_index.packs.mixture_of_agents.finishes import Finish
 from llama_index.packs.mixture_of_agents.llm import MixtureOfAgentsLLM, StreamItem, answer_of, stream_of
+from llama_index.packs.mixture_of_agents.policies import RunPolicy
 from llama_index.packs.mixture_of_agents.proposers import CallPolicy
+from llama_index.packs.mixture_of_agents.records.prices import Prices
 from llama_index.packs.mixture_of_agents.results import MixtureResponse
+from llama_index.packs.mixture_of_agents.spreading import Temperatures
 from llama_index.packs.mixture_of_agents.strategies import Strategy
 from llama_index.packs.mixture_of_agents.threads import run_blocking
 from llama_index.packs.mixture_of_agents.workflow import MixtureOfAgentsWorkflow
@@ -50,19 +55,33 @@ class MixtureOfAgentsPack(BaseLlamaPack):
         temperature: Of each call; None leaves each LLM's own.
         timeout: Seconds for a whole run; None for no limit.
         strategy: Who proposes in a layer: "model" (each as given), "role" (under different roles),
-            "temperature" (at different temperatures), "self" (the first one, several times), or a
-            function `(layer, proposers, wanted) -> list of Proposer`.
+            "temperature" (at different temperatures), "self" (the first one, several times), a name given to
+            `strategies.register_strategy`, or a function `(layer, proposers, wanted) -> list of Proposer`.
+        temperatures: For the strategy "temperature": a list, or "0.2..1.0" to space them between two bounds.
+        role_writer: Who writes roles for the question, for the strategy "role"; None for the aggregator.
+        roles: Roles are written once for a "run", for each "layer", or are "fixed" ones, at no call.
         nb_models_by_layer: How many propose, one number or one for each round; None for all given.
-        finish: "synthesize".
+        pick: Who sits where that is another number: the given models in turn ("cycle"), or drawn ("sample").
+        pick_seed: What "sample" draws.
+        finish: How the last round becomes an answer: "synthesize" (a model writes it), "sequential" (the
+            same over a sliding window), "rank" (a model picks one), "vote" (the majority of extracted
+            answers), or an object of `finishes`, such as `Vote(extract="number")`.
+        pass_on: What the next round reads: all "proposals", or one text "condensed" by the aggregator.
+        stop_early: Skip the remaining rounds when proposals agree: `agreement.Agreement(...)` or
+            `agreement.Similarity(...)`; None for never.
         gate: Reserved.
-        budget: Reserved.
-        trace: Reserved.
+        budget: Most that a run may cost: US dollars, or `records.budget.Budget(...)`; None for no limit.
+        trace: Where each run is recorded: a path, `records.trace.Trace(...)`, or True for a file a run in
+            logs/moa; None for nowhere.
+        prices: Your own prices, over those that come with the package, as `records.prices.Prices` takes them.
         quorum: Go on when so many proposals are in; None waits for all.
         quorum_grace: Seconds to wait on after the quorum is met.
         layer_timeout: Seconds for a round, all retries and waits within.
         max_concurrency: Calls in flight across runs, event loops and threads; None for no limit.
         max_retries: Tries after the first for transient failures: 429, 5xx, timeouts, connections.
-        policies: Objects asked before and told after each call (`proposers.CallPolicy`).
+        policies: Objects asked before and told after each call (`proposers.CallPolicy`), or that make
+            something new for each run (`policies.RunPolicy`).
+        config: What this mixture was built from, as JSON; it is recorded with each run.
 
     Raises:
         ConfigurationError: Anything that cannot work, before any call.
@@ -82,18 +101,28 @@ class MixtureOfAgentsPack(BaseLlamaPack):
         timeout: float | None = 200,
         *,
         strategy: str | Strategy = "model",
+        temperatures: Temperatures | None = None,
+        role_writer: Any = None,
+        roles: str = "run",
         nb_models_by_layer: int | Sequence[int] | None = None,
-        finish: str = "synthesize",
+        pick: str = "cycle",
+        pick_seed: int = 0,
+        finish: str | Finish = "synthesize",
+        pass_on: str = "proposals",
+        stop_early: EarlyStop | None = None,
         gate: None = None,
-        budget: None = None,
-        trace: None = None,
+        budget: float | RunPolicy | None = None,
+        trace: bool | str | Path | RunPolicy | None = None,
+        prices: Mapping[str, Any] | None = None,
         quorum: int | None = None,
         quorum_grace: float = 0.0,
         layer_timeout: float | None = None,
         max_concurrency: int | None = None,
         max_retries: int = 2,
-        policies: Sequence[CallPolicy] = (),
+        policies: Sequence[CallPolicy | RunPolicy] = (),
+        config: Mapping[str, Any] | None = None,
     ) -> None:
+        meter = Prices(prices)
         self.workflow = MixtureOfAgentsWorkflow(
             reference_llms,
             llm,
@@ -102,17 +131,26 @@ class MixtureOfAgentsPack(BaseLlamaPack):
             temperature=temperature,
             timeout=timeout,
             strategy=strategy,
+            temperatures=temperatures,
+            role_writer=role_writer,
+            roles=roles,
             nb_models_by_layer=nb_models_by_layer,
+            pick=pick,
+            pick_seed=pick_seed,
             finish=finish,
+            pass_on=pass_on,
+            stop_early=stop_early,
             gate=gate,
-            budget=budget,
-            trace=trace,
+            budget=_budget(budget, meter),
+            trace=_trace(trace),
+            meter=meter,
             quorum=quorum,
             quorum_grace=quorum_grace,
             layer_timeout=layer_timeout,
             max_concurrency=max_concurrency,
             max_retries=max_retries,
             policies=policies,
+            config=config,
         )
 
     def run(self, query_str: Question, checkpoint: str | Path | None = None) -> MixtureResponse:
@@ -175,6 +213,27 @@ class MixtureOfAgentsPack(BaseLlamaPack):
             "num_layers": mixture.num_layers,
             "workflow": self.workflow,
         }
+
+
+def _budget(given: object, meter: Prices) -> Any:
+    """A budget of a number of US dollars, or the caller's own."""
+    if isinstance(given, (int, float)) and not isinstance(given, bool):
+        # Not at the top, as below: most mixtures have neither.
+        from llama_index.packs.mixture_of_agents.records.budget import Budget
+
+        return Budget(usd=given, prices=meter)
+    return given
+
+
+def _trace(given: object) -> Any:
+    """A trace at a path, or of True, or the caller's own."""
+    if given is None or given is False:
+        return None
+    if given is not True and not isinstance(given, (str, Path)):
+        return given
+    from llama_index.packs.mixture_of_agents.records.trace import Trace
+
+    return Trace() if given is True else Trace(given)
 
 
 def _asked(question: object, checkpoint: object) -> dict[str, Any]:

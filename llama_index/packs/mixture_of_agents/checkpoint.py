@@ -13,13 +13,14 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 
 from pydantic import BaseModel, Field
 
 from llama_index.packs.mixture_of_agents.checks import shown
 from llama_index.packs.mixture_of_agents.errors import CheckpointError, ConfigurationError
+from llama_index.packs.mixture_of_agents.facts import MixtureFacts
 from llama_index.packs.mixture_of_agents.locks import FileLock, HeldElsewhereError
 from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.results import Missing, Proposal
@@ -27,7 +28,7 @@ from llama_index.packs.mixture_of_agents.threads import in_thread
 
 _logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 
 
 class Answered(BaseModel):
@@ -35,6 +36,7 @@ class Answered(BaseModel):
 
     layer: int
     index: int
+    turn: int = 0
     outcome: Proposal | Missing
 
 
@@ -60,14 +62,14 @@ class Checkpoint:
     Args:
         path: Where; a file of an earlier, unfinished run is resumed from.
         fingerprint: Of the mixture and the question now asked.
-        names: Who may stand in the file: the names of each layer, at last the aggregator's.
+        mixture: Who may stand in the file; None for anyone.
 
     Raises:
         CheckpointError: The file cannot be read or written, belongs to something else, or is in use.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], fingerprint: str, names: Sequence[Sequence[str]] = ()
+        self, path: str | os.PathLike[str], fingerprint: str, mixture: MixtureFacts | None = None
     ) -> None:
         self._path = _place_for(path)
         self._lock = _locked(self._path)
@@ -75,25 +77,26 @@ class Checkpoint:
         self._closed = False
         self._written: CheckpointFile | None = None
         try:
-            self._begin(fingerprint, names)
+            self._begin(fingerprint, mixture)
         except BaseException:
             self._lock.release()
             raise
 
-    def _begin(self, fingerprint: str, names: Sequence[Sequence[str]]) -> None:
+    def _begin(self, fingerprint: str, mixture: MixtureFacts | None) -> None:
         if self._path.exists():
             self._file = self._written = _read(self._path, fingerprint)
-            _check_places(self._path, self._file, names)
+            if mixture is not None:
+                _check_places(self._path, self._file, mixture)
         else:
             self._file = CheckpointFile(fingerprint=fingerprint)
             self._write()  # what cannot be written is better known before the first paid call
-        self._known = {(entry.layer, entry.index): entry.outcome for entry in self._file.answered}
+        self._known = {(entry.layer, entry.index, entry.turn): entry.outcome for entry in self._file.answered}
 
     async def before(self, call: Call) -> Proposal | Missing | None:
         """Answer from the file what it holds; failures only where their layer is closed."""
         if call.layer > self._file.layer:
             await self._open_layer(call.layer)
-        known = self._known.get((call.layer, call.index))
+        known = self._known.get(call.place)
         closed = call.layer < self._file.layer
         return known if isinstance(known, Proposal) or closed else None
 
@@ -103,10 +106,10 @@ class Checkpoint:
         Raises:
             CheckpointError: It cannot be written; the next write brings it along.
         """
-        self._known[(call.layer, call.index)] = outcome
+        self._known[call.place] = outcome
         answered = [
-            Answered(layer=layer, index=index, outcome=known)
-            for (layer, index), known in sorted(self._known.items())
+            Answered(layer=layer, index=index, turn=turn, outcome=known)
+            for (layer, index, turn), known in sorted(self._known.items(), key=itemgetter(0))
         ]
         await self._save(self._file.model_copy(update={"answered": answered}))
 
@@ -233,11 +236,9 @@ def _read(path: Path, fingerprint: str) -> CheckpointFile:
     return file
 
 
-def _check_places(path: Path, file: CheckpointFile, names: Sequence[Sequence[str]]) -> None:
-    if not names:
-        return
-    wrong = next((entry for entry in file.answered if not _has_place(entry, names)), None)
-    if wrong is not None or not 1 <= file.layer <= len(names):
+def _check_places(path: Path, file: CheckpointFile, mixture: MixtureFacts) -> None:
+    wrong = next((entry for entry in file.answered if not _has_place(entry, mixture)), None)
+    if wrong is not None or not 1 <= file.layer <= mixture.num_layers:
         layer, who = (wrong.layer, wrong.outcome.proposer) if wrong else (file.layer, "a layer")
         raise CheckpointError(
             f"{path} was changed: it holds {who} in layer {layer}, where this mixture has no such place. "
@@ -245,11 +246,16 @@ def _check_places(path: Path, file: CheckpointFile, names: Sequence[Sequence[str
         )
 
 
-def _has_place(entry: Answered, names: Sequence[Sequence[str]]) -> bool:
-    who = entry.outcome.proposer
-    if entry.outcome.layer != entry.layer or not 1 <= entry.layer <= len(names) or entry.index < 0:
+def _has_place(entry: Answered, mixture: MixtureFacts) -> bool:
+    who, index = entry.outcome.proposer, entry.index
+    if entry.outcome.layer != entry.layer or not 1 <= entry.layer <= mixture.num_layers or entry.turn < 0:
         return False
-    if entry.layer == len(names):  # any model may have stood in for the aggregator
-        return any(who in layer for layer in names)
-    layer = names[entry.layer - 1]
-    return entry.index < len(layer) and layer[entry.index] == who
+    if entry.layer == mixture.num_layers:  # any model may have stood in for the aggregator
+        known = [seat.name for layer in mixture.layers for seat in layer]
+        return index >= 0 and who in (*known, mixture.aggregator.name)
+    names = [seat.name for seat in mixture.layers[entry.layer - 1]]
+    if index == -1:
+        return mixture.role_writer is not None and who == mixture.role_writer.name
+    if index == len(names):
+        return mixture.pass_on == "condensed" and who == mixture.aggregator.name
+    return 0 <= index < len(names) and entry.turn == 0 and names[index] == who

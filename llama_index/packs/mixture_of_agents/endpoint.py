@@ -11,7 +11,7 @@ import asyncio
 import inspect
 import itertools
 import re
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ from llama_index.core.llms.llm import LLM
 
 from llama_index.packs.mixture_of_agents.connections import LoopViews
 from llama_index.packs.mixture_of_agents.errors import MixtureError
+from llama_index.packs.mixture_of_agents.reports import details_of, usage_of
 from llama_index.packs.mixture_of_agents.results import Usage
 from llama_index.packs.mixture_of_agents.sampling import (
     Sampling,
@@ -37,11 +38,19 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Reply:
-    """A reply, or as much of one as a stream has brought: `delta` is its newest piece."""
+    """A reply, or as much of one as a stream has brought.
+
+    Attributes:
+        message: What was said so far.
+        usage: What it took, as reported.
+        delta: The newest piece of a stream.
+        details: What else the provider reported, as JSON.
+    """
 
     message: ChatMessage
     usage: Usage = field(default_factory=Usage)
     delta: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -96,12 +105,12 @@ class LLMEndpoint:
         settled, arguments = self._settled_for(options)
         llm = await settled.views.here()
         responses = await self._open(llm, messages, {**arguments, **_stream_options(llm)})
-        usage = Usage()
+        usage, details = Usage(), dict[str, Any]()
         try:
             async for response in responses:
                 reply = _reply(response)
-                usage = _latest(reply.usage, usage)
-                yield replace(reply, message=_without_repeats(reply.message), usage=usage)
+                usage, details = _latest(reply.usage, usage), {**details, **reply.details}
+                yield replace(reply, message=_without_repeats(reply.message), usage=usage, details=details)
         finally:
             if hasattr(responses, "aclose"):  # an iterator of a class's own may have nothing to close
                 await responses.aclose()
@@ -151,12 +160,8 @@ def _stream_options(llm: LLM) -> dict[str, Any]:
 
 def _latest(usage: Usage, before: Usage) -> Usage:
     """Anthropic counts what was read at a stream's beginning and what was written at its end."""
-    return Usage(
-        prompt_tokens=before.prompt_tokens if usage.prompt_tokens is None else usage.prompt_tokens,
-        completion_tokens=(
-            before.completion_tokens if usage.completion_tokens is None else usage.completion_tokens
-        ),
-    )
+    said = usage.model_dump(exclude_none=True, exclude={"estimated"})
+    return before.model_copy(update=said) if said else before
 
 
 def _without_repeats(message: ChatMessage) -> ChatMessage:
@@ -169,7 +174,8 @@ def _without_repeats(message: ChatMessage) -> ChatMessage:
 
 
 def _reply(response: ChatResponse) -> Reply:
-    return Reply(_encodable(response.message), usage_of(response), _encodable_text(response.delta or ""))
+    delta = _encodable_text(response.delta or "")
+    return Reply(_encodable(response.message), usage_of(response), delta, details_of(response))
 
 
 def _encodable(message: ChatMessage) -> ChatMessage:
@@ -249,32 +255,3 @@ async def _cancel_run(handler: Any, ended: asyncio.Future[Any]) -> None:
     else:
         ended.cancel()
     await asyncio.gather(ended, return_exceptions=True)
-
-
-_PROMPT_NAMES = ("prompt_tokens", "input_tokens", "prompt_token_count", "prompt_eval_count")
-_COMPLETION_NAMES = ("completion_tokens", "output_tokens", "candidates_token_count", "eval_count")
-
-
-def usage_of(response: ChatResponse) -> Usage:
-    """Token counts from wherever this provider puts them; None where it gives none."""
-    raw = response.raw
-    holders = [
-        _part(raw, "usage"),
-        _part(raw, "usage_metadata"),
-        _part(_part(raw, "data"), "usage"),  # MistralAI's streams
-        response.additional_kwargs,
-        raw,
-    ]
-    return Usage(
-        prompt_tokens=_first_count(holders, _PROMPT_NAMES),
-        completion_tokens=_first_count(holders, _COMPLETION_NAMES),
-    )
-
-
-def _first_count(holders: Sequence[Any], names: Sequence[str]) -> int | None:
-    counts = (_part(holder, name) for holder in holders for name in names)
-    return next((count for count in counts if isinstance(count, int)), None)
-
-
-def _part(holder: Any, name: str) -> Any:
-    return holder.get(name) if isinstance(holder, dict) else getattr(holder, name, None)

@@ -23,6 +23,12 @@ class AskEvent(StartEvent):
     checkpoint: str | None = None
 
 
+class CastEvent(Event):
+    """Have roles written, then open the layer."""
+
+    layer: int
+
+
 class ProposeEvent(Event):
     """Ask one proposer of one layer. `layer` counts from 1, `index` from 0 in proposer order."""
 
@@ -39,8 +45,14 @@ class ProposalEvent(Event):
     missing: Missing | None = None
 
 
+class CondenseEvent(Event):
+    """A round is closed: put its proposals into one text, then open the next."""
+
+    layer: int
+
+
 class SynthesizeEvent(Event):
-    """All rounds are done: write the answer."""
+    """All rounds are done: finish."""
 
     layer: int
 

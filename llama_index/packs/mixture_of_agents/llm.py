@@ -29,10 +29,11 @@ from workflows.handler import WorkflowHandler
 
 from llama_index.packs.mixture_of_agents.errors import BrokenStreamError, ConfigurationError
 from llama_index.packs.mixture_of_agents.events import DeltaEvent, ProgressEvent
-from llama_index.packs.mixture_of_agents.mixture import Mixture, Seat
+from llama_index.packs.mixture_of_agents.mixture import Mixture
 from llama_index.packs.mixture_of_agents.proposers import check_sampling
 from llama_index.packs.mixture_of_agents.results import MixtureResponse
 from llama_index.packs.mixture_of_agents.sampling import refused_keywords, split_options
+from llama_index.packs.mixture_of_agents.seats import Seat
 from llama_index.packs.mixture_of_agents.threads import iterate_blocking, run_blocking
 from llama_index.packs.mixture_of_agents.workflow import MixtureOfAgentsWorkflow
 
@@ -102,13 +103,14 @@ class MixtureOfAgentsLLM(FunctionCallingLLM):
     def metadata(self) -> LLMMetadata:
         """What a caller may count on: a window every member has, the aggregator's abilities."""
         mixture = self._workflow.mixture
-        aggregator = _metadata(mixture.aggregator)
+        aggregator = mixture.aggregator.metadata
         return LLMMetadata(
             model_name=f"mixture-of-agents({mixture.aggregator.name})",
             context_window=context_window(mixture),
             num_output=mixture.aggregator.sampling.max_tokens or aggregator.num_output,
             is_chat_model=True,
-            is_function_calling_model=aggregator.is_function_calling_model,
+            # Where the answer is chosen and not written, nobody is there to call tools.
+            is_function_calling_model=mixture.finish.writes and aggregator.is_function_calling_model,
             system_role=MessageRole.SYSTEM,
         )
 
@@ -171,12 +173,12 @@ class MixtureOfAgentsLLM(FunctionCallingLLM):
         return [ChatMessage(role=MessageRole.USER, content=prompt)]
 
     async def _answer(self, messages: Sequence[ChatMessage], options: dict[str, Any]) -> ChatResponse:
-        check_options(self._workflow.mixture.aggregator, options)
+        check_options(self._workflow.mixture, options)
         handler = self._workflow.run(messages=messages, streams=False, aggregator_options=options)
         return _chat_response(await answer_of(handler))
 
     async def _stream(self, messages: Sequence[ChatMessage], options: dict[str, Any]) -> ChatResponseAsyncGen:
-        check_options(self._workflow.mixture.aggregator, options)
+        check_options(self._workflow.mixture, options)
         text = ""
         handler = self._workflow.run(messages=messages, aggregator_options=options)
         events = stream_of(handler)
@@ -244,10 +246,16 @@ class MixtureOfAgentsLLM(FunctionCallingLLM):
         )
 
 
-def check_options(aggregator: Seat, options: dict[str, Any]) -> None:
+def check_options(mixture: Mixture, options: dict[str, Any]) -> None:
     """Refuse settings that no model takes, and keyword arguments that the aggregator's class does not."""
     sampling, others = split_options(options)
     check_sampling(sampling)
+    aggregator = mixture.aggregator
+    if options and not mixture.finish.writes:
+        raise ConfigurationError(
+            f"finish={mixture.finish.name!r} chooses an answer and has none written, so {', '.join(options)} "
+            "would reach nobody; leave it out, or use finish='synthesize'."
+        )
     model = aggregator.proposer.model
     refused = refused_keywords(model, others) if isinstance(model, LLM) else list(options)
     if refused:
@@ -277,17 +285,12 @@ def context_window(mixture: Mixture) -> int:
 
 
 def _narrowest(seats: Sequence[Seat]) -> int | None:
-    windows = [_metadata(seat).context_window for seat in seats]
+    windows = [seat.metadata.context_window for seat in seats]
     return min((window for window in windows if window > 0), default=None)
 
 
 def _longest_answer(seat: Seat) -> int:
-    return seat.sampling.max_tokens or max(0, _metadata(seat).num_output)
-
-
-def _metadata(seat: Seat) -> LLMMetadata:
-    model = seat.proposer.model
-    return model.metadata if isinstance(model, LLM) else LLMMetadata(context_window=-1, num_output=-1)
+    return seat.sampling.max_tokens or max(0, seat.metadata.num_output)
 
 
 def _chat_response(response: MixtureResponse) -> ChatResponse:

@@ -1,15 +1,15 @@
-"""A mixture, checked and seated: who sits in which layer, who aggregates, how long is waited.
+"""A mixture, checked and seated: who sits in which layer, who finishes and how, how long is waited.
 
 Everything that can be wrong with a mixture is found here, before any call. It knows no question.
 """
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from typing import Any, TypedDict
 
@@ -17,14 +17,25 @@ from llama_index.core.base.llms.types import ChatMessage
 from pydantic import BaseModel
 
 from llama_index.packs.mixture_of_agents import prompts
+from llama_index.packs.mixture_of_agents.agreement import EarlyStop
 from llama_index.packs.mixture_of_agents.checks import has_methods, seconds, shown, whole_number
-from llama_index.packs.mixture_of_agents.endpoint import Endpoint
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
-from llama_index.packs.mixture_of_agents.layouts import prefix_sharers
-from llama_index.packs.mixture_of_agents.proposers import CallPolicy, Proposer, as_proposers, check_sampling
+from llama_index.packs.mixture_of_agents.facts import MixtureFacts
+from llama_index.packs.mixture_of_agents.finishes import Finish, finish_named
+from llama_index.packs.mixture_of_agents.policies import Meter, RunPolicy
+from llama_index.packs.mixture_of_agents.proposers import CallPolicy, Proposer, check_sampling
 from llama_index.packs.mixture_of_agents.rounds import RoundLimits
 from llama_index.packs.mixture_of_agents.sampling import Sampling
-from llama_index.packs.mixture_of_agents.strategies import Strategy, seats_wanted, strategy_named
+from llama_index.packs.mixture_of_agents.seating import Seating, seat_layers
+from llama_index.packs.mixture_of_agents.seats import Seat
+from llama_index.packs.mixture_of_agents.spreading import Temperatures
+from llama_index.packs.mixture_of_agents.strategies import Strategy
+
+ROLES_PER = ("run", "layer", "fixed")
+PASS_ON = ("proposals", "condensed")
+
+_FINGERPRINTED = {"layers", "aggregator", "role_writer", "roles_per", "finish", "pass_on", "stop_early"}
+_WORDS = ("AGGREGATE", "REFINE", "MATERIAL", "ABSENT", "HOW_TO_REPLY", "CONDENSE", "RANK", "WRITE_ROLES")
 
 
 class MixtureOptions(TypedDict, total=False):
@@ -35,48 +46,26 @@ class MixtureOptions(TypedDict, total=False):
     temperature: float | None
     timeout: float | None
     strategy: str | Strategy
+    temperatures: Temperatures | None
+    role_writer: Any
+    roles: str
     nb_models_by_layer: int | Sequence[int] | None
-    finish: str
+    pick: str
+    pick_seed: int
+    finish: str | Finish
+    pass_on: str
+    stop_early: EarlyStop | None
     gate: None
-    budget: None
-    trace: None
+    budget: RunPolicy | None
+    trace: RunPolicy | None
+    meter: Meter | None
     quorum: int | None
     quorum_grace: float
     layer_timeout: float | None
     max_concurrency: int | None
     max_retries: int
-    policies: Sequence[CallPolicy]
-
-
-@dataclass(frozen=True)
-class Seat:
-    """A proposer in its place: the way to call it, with all settings resolved.
-
-    Attributes:
-        proposer: Who sits there.
-        sampling: Its settings, resolved.
-        endpoint: The way to call it.
-        shares_prefix: Others of its layer have the same local model, so their prompts begin alike.
-    """
-
-    proposer: Proposer
-    sampling: Sampling
-    endpoint: Endpoint
-    shares_prefix: bool = False
-
-    @classmethod
-    def of(cls, proposer: Proposer, defaults: Sampling, shares_prefix: bool = False) -> Seat:
-        """Seat a proposer, with `defaults` where its own settings say nothing."""
-        return cls(proposer, proposer.sampling.over(defaults), proposer.endpoint(defaults), shares_prefix)
-
-    @property
-    def name(self) -> str:
-        """The proposer's name."""
-        return self.proposer.name
-
-    def described(self) -> dict[str, Any]:
-        """What makes this seat what it is, as JSON."""
-        return {**self.proposer.described(), **self.sampling.given(), "shares_prefix": self.shares_prefix}
+    policies: Sequence[CallPolicy | RunPolicy]
+    config: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -85,25 +74,39 @@ class Mixture:
 
     Attributes:
         layers: The seats of each round of proposers; one round fewer than `num_layers`.
-        aggregator: Who writes the answer.
+        aggregator: Who writes the answer, and condenses rounds.
+        finish: How the last round becomes an answer.
         limits: How long a round waits.
         timeout: Seconds for a whole run; None for no limit.
         max_concurrency: Calls in flight; None for no limit.
         max_retries: Tries after the first, for transient failures.
-        policies: Asked before and told after each call.
+        policies: Asked before and told after each call; a RunPolicy makes something new for each run.
+        role_writer: Who writes roles for the question; None where nobody does.
+        roles_per: "run" or "layer": how often.
+        condenses: Rounds pass on one text instead of all proposals.
+        stop_early: When remaining rounds are skipped; None for never.
+        meter: Knows what calls cost; None for nobody.
+        config: What it was built from, as JSON; None for nothing.
     """
 
     layers: tuple[tuple[Seat, ...], ...]
     aggregator: Seat
+    finish: Finish
     limits: RoundLimits
     timeout: float | None
     max_concurrency: int | None
     max_retries: int
-    policies: tuple[CallPolicy, ...]
+    policies: tuple[CallPolicy | RunPolicy, ...]
+    role_writer: Seat | None = None
+    roles_per: str = "run"
+    condenses: bool = False
+    stop_early: EarlyStop | None = None
+    meter: Meter | None = None
+    config: Mapping[str, Any] | None = None
 
     @property
     def num_layers(self) -> int:
-        """Rounds of proposers and the synthesis, as the paper counts."""
+        """Rounds of proposers and the finish, as the paper counts."""
         return len(self.layers) + 1
 
     @property
@@ -116,13 +119,34 @@ class Mixture:
         """Who sits in each layer; in the last one the aggregator."""
         return [*([seat.name for seat in layer] for layer in self.layers), [self.aggregator.name]]
 
+    @cached_property
+    def facts(self) -> MixtureFacts:
+        """The mixture as plain facts."""
+        return MixtureFacts(
+            layers=[[seat.facts() for seat in layer] for layer in self.layers],
+            aggregator=self.aggregator.facts(),
+            role_writer=None if self.role_writer is None else self.role_writer.facts(),
+            roles_per=self.roles_per,
+            finish=self.finish.described(),
+            pass_on="condensed" if self.condenses else "proposals",
+            stop_early=None if self.stop_early is None else self.stop_early.described(),
+            timeout=self.timeout,
+            layer_timeout=self.limits.layer_timeout,
+            max_retries=self.max_retries,
+            options={
+                "quorum": self.limits.quorum,
+                "quorum_grace": self.limits.grace,
+                "max_concurrency": self.max_concurrency,
+            },
+            config=None if self.config is None else dict(self.config),
+        )
+
     def fingerprint(self, messages: Sequence[ChatMessage]) -> str:
         """Names this mixture asked this question: equal for equal ones, across processes."""
-        seats = [[seat.described() for seat in layer] for layer in self.layers]
-        words = [prompts.AGGREGATE, prompts.REFINE, prompts.MATERIAL, prompts.ABSENT, prompts.HOW_TO_REPLY]
+        facts = self.facts.model_dump(mode="json", include=_FINGERPRINTED)
+        words = [getattr(prompts, name) for name in _WORDS]
         asked = [_plain(message) for message in messages]
-        text = json.dumps([seats, self.aggregator.described(), words, asked], sort_keys=True)
-        return sha256(text.encode()).hexdigest()
+        return sha256(json.dumps([facts, words, asked], sort_keys=True).encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:
@@ -148,17 +172,26 @@ def seat_mixture(
     temperature: float | None = None,
     timeout: float | None = 200,
     strategy: str | Strategy = "model",
+    temperatures: Temperatures | None = None,
+    role_writer: Any = None,
+    roles: str = "run",
     nb_models_by_layer: int | Sequence[int] | None = None,
-    finish: str = "synthesize",
+    pick: str = "cycle",
+    pick_seed: int = 0,
+    finish: str | Finish = "synthesize",
+    pass_on: str = "proposals",
+    stop_early: EarlyStop | None = None,
     gate: None = None,
-    budget: None = None,
-    trace: None = None,
+    budget: RunPolicy | None = None,
+    trace: RunPolicy | None = None,
+    meter: Meter | None = None,
     quorum: int | None = None,
     quorum_grace: float = 0.0,
     layer_timeout: float | None = None,
     max_concurrency: int | None = None,
     max_retries: int = 2,
-    policies: Sequence[CallPolicy] = (),
+    policies: Sequence[CallPolicy | RunPolicy] = (),
+    config: Mapping[str, Any] | None = None,
 ) -> Mixture:
     """Check everything, then seat everyone. `MixtureOfAgentsPack` describes the arguments.
 
@@ -169,87 +202,56 @@ def seat_mixture(
     seconds("quorum_grace", quorum_grace, or_zero=True)
     seconds("timeout", timeout, none="for no limit")
     seconds("layer_timeout", layer_timeout, none="for no limit")
-    _check_reserved(finish, gate=gate, budget=budget, trace=trace)
+    _one_of("roles", roles, ROLES_PER)
+    _one_of("pass_on", pass_on, PASS_ON)
+    _check_reserved(gate=gate)
+    _check_early_stop(stop_early)
     defaults = Sampling(temperature=temperature, max_tokens=max_tokens)
     check_sampling(defaults)
-    _check_policies(policies)
-    rounds = _rounds(proposers, num_layers)
-    wanted = _wanted(nb_models_by_layer, num_layers - 1)
-    layers = tuple(
-        _seat_layer(layer, models, strategy, asked, defaults)
-        for layer, (models, asked) in enumerate(zip(rounds, wanted, strict=True), 1)
-    )
+    seating = Seating(strategy, temperatures, pick, pick_seed, roles != "fixed", defaults)
+    layers = seat_layers(seating, proposers, num_layers, nb_models_by_layer)
     _check_quorum(quorum, layers)
-    chosen = aggregator if isinstance(aggregator, Proposer) else Proposer(aggregator)
+    writer = Seat.of(as_proposer(aggregator), defaults)
+    takes_roles = any(seat.proposer.takes_role for layer in layers for seat in layer)
     return Mixture(
         layers=layers,
-        aggregator=Seat.of(chosen, defaults),
+        aggregator=writer,
+        finish=finish_named(finish),
         limits=RoundLimits(quorum, quorum_grace, layer_timeout),
         timeout=timeout,
         max_concurrency=max_concurrency,
         max_retries=max_retries,
-        policies=tuple(policies),
+        policies=_checked_policies(policies, trace=trace, budget=budget),
+        role_writer=_role_writer(role_writer, writer, takes_roles, strategy, roles, defaults),
+        roles_per=roles,
+        condenses=pass_on == "condensed",
+        stop_early=stop_early,
+        meter=meter,
+        config=config,
     )
 
 
-def _rounds(proposers: Any, num_layers: int) -> list[list[Any]]:
-    """The models of each round, from one list for all rounds or one list each."""
-    if num_layers == 1:
-        return []
-    given = list(proposers) if isinstance(proposers, (list, tuple)) else []
-    if not given:
+def as_proposer(model: Any) -> Proposer:
+    """A proposer of an LLM or agent, or the proposer itself."""
+    return model if isinstance(model, Proposer) else Proposer(model)
+
+
+def _role_writer(
+    given: Any, aggregator: Seat, takes_roles: bool, strategy: object, roles: str, defaults: Sampling
+) -> Seat | None:
+    if given is not None and (roles == "fixed" or (strategy != "role" and not takes_roles)):
         raise ConfigurationError(
-            "reference_llms must be a non-empty list of LLMs, agents or Proposers; found "
-            f"{shown(proposers)}. Pass at least one, or num_layers=1 for the aggregator alone; a single one "
-            "goes into a list, too."
+            f"role_writer writes roles with strategy='role' and roles='run' or 'layer'; found strategy="
+            f"{shown(strategy)} and roles={shown(roles)}. Change these, or leave role_writer None."
         )
-    if not any(isinstance(entry, (list, tuple)) for entry in given):
-        return [given] * (num_layers - 1)
-    rounds = num_layers - 1
-    if len(given) != rounds or not all(isinstance(entry, (list, tuple)) and entry for entry in given):
-        raise ConfigurationError(
-            f"num_layers={num_layers} means {rounds} rounds of proposers and the synthesis. Pass one list "
-            f"of proposers for all rounds, or {rounds} non-empty lists; found {len(given)} entries."
-        )
-    return [list(entry) for entry in given]
+    if not takes_roles:
+        return None
+    return aggregator if given is None else Seat.of(as_proposer(given), defaults)
 
 
-def _wanted(nb_models_by_layer: Any, rounds: int) -> list[int | None]:
-    if nb_models_by_layer is None:
-        return [None] * rounds
-    single = not isinstance(nb_models_by_layer, (list, tuple))
-    counts = [nb_models_by_layer] * rounds if single else list(nb_models_by_layer)
-    if len(counts) != rounds:
-        raise ConfigurationError(
-            "nb_models_by_layer must be one number for all rounds, or a list of one for each of the "
-            f"{rounds} rounds; found {len(counts)} of them."
-        )
-    for count in counts:
-        whole_number("nb_models_by_layer", count, 1, hint="Pass one number, or a list of one for each round.")
-    return counts
-
-
-def _seat_layer(
-    layer: int, models: Sequence[Any], strategy: str | Strategy, asked: int | None, defaults: Sampling
-) -> tuple[Seat, ...]:
-    given = as_proposers(models)
-    chosen = strategy_named(strategy)(layer, given, seats_wanted(strategy, len(given), asked))
-    _check_chosen(layer, chosen)
-    seated = as_proposers(chosen)
-    sharing = prefix_sharers([proposer.model for proposer in seated])
-    return tuple(Seat.of(who, defaults, shares) for who, shares in zip(seated, sharing, strict=True))
-
-
-def _check_chosen(layer: int, chosen: object) -> None:
-    """Refuse what a strategy of the caller's own should not have returned."""
-    if inspect.iscoroutine(chosen):
-        chosen.close()  # else Python warns that nobody awaited it
-    if not isinstance(chosen, (list, tuple)):
-        raise ConfigurationError(
-            f"The strategy returned {shown(chosen)} for layer {layer}; it must return a list of Proposer."
-        )
-    if not chosen:
-        raise ConfigurationError(f"The strategy seated nobody in layer {layer}; it must return a proposer.")
+def _one_of(name: str, value: object, valid: Sequence[str]) -> None:
+    if value not in valid:
+        raise ConfigurationError(f"{name} must be {' or '.join(map(repr, valid))}; found {shown(value)}.")
 
 
 def _check_counts(num_layers: object, quorum: object, max_concurrency: object, max_retries: object) -> None:
@@ -260,12 +262,33 @@ def _check_counts(num_layers: object, quorum: object, max_concurrency: object, m
     whole_number("max_retries", max_retries, 0)
 
 
-def _check_policies(policies: object) -> None:
+def _checked_policies(policies: object, **named: RunPolicy | None) -> tuple[CallPolicy | RunPolicy, ...]:
+    """The caller's policies, then the trace, at last the budget: it sees only calls that really go out."""
     given = policies if isinstance(policies, (list, tuple)) else None
-    if given is None or not all(has_methods(policy, "before", "after") for policy in given):
+    if given is None or not all(_is_policy(policy) for policy in given):
         raise ConfigurationError(
             "policies must be a list of objects with before(call) and after(call, outcome), as "
-            f"proposers.CallPolicy describes them; found {shown(policies)}. Pass () for none."
+            "proposers.CallPolicy describes them, or with for_run(start), as policies.RunPolicy does; found "
+            f"{shown(policies)}. Pass () for none."
+        )
+    for name, policy in named.items():
+        if policy is not None and not has_methods(policy, "for_run"):
+            raise ConfigurationError(
+                f"{name} of a workflow must be a policies.RunPolicy, such as records.{name}."
+                f"{name.capitalize()}(...); found {shown(policy)}. MixtureOfAgentsPack takes shorter forms."
+            )
+    return (*given, *(policy for policy in named.values() if policy is not None))
+
+
+def _is_policy(policy: object) -> bool:
+    return has_methods(policy, "before", "after") or has_methods(policy, "for_run")
+
+
+def _check_early_stop(stop_early: object) -> None:
+    if stop_early is not None and not has_methods(stop_early, "agreed", "described"):
+        raise ConfigurationError(
+            "stop_early must be agreement.Agreement(...) or agreement.Similarity(...), or None for never; "
+            f"found {shown(stop_early)}."
         )
 
 
@@ -278,11 +301,7 @@ def _check_quorum(quorum: int | None, layers: Sequence[Sequence[Seat]]) -> None:
         )
 
 
-def _check_reserved(finish: object, **reserved: object) -> None:
-    if finish != "synthesize":
-        raise ConfigurationError(
-            f"finish must be 'synthesize', the only way to finish so far; found {shown(finish)}."
-        )
+def _check_reserved(**reserved: object) -> None:
     for name, value in reserved.items():
         if value is not None:
             raise ConfigurationError(f"{name} is reserved for a later version; leave it None.")

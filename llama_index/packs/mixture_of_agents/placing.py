@@ -1,23 +1,26 @@
 """The placing of one call: policies are asked, a slot is waited for, transient failures are retried.
 
 Whatever happens becomes an outcome; everything but an answer is a `Missing`. It knows neither rounds
-nor prompts.
+nor prompts, and no prices: a meter, where there is one, does.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
 
 from llama_index.packs.mixture_of_agents.endpoint import Reply
 from llama_index.packs.mixture_of_agents.errors import MixtureError
+from llama_index.packs.mixture_of_agents.policies import Meter
 from llama_index.packs.mixture_of_agents.prompts import as_reference
 from llama_index.packs.mixture_of_agents.proposers import Call, CallPolicy
 from llama_index.packs.mixture_of_agents.results import Missing, Proposal, Usage
 from llama_index.packs.mixture_of_agents.retries import causes_of, describe, status_of, with_retries
+from llama_index.packs.mixture_of_agents.sampling import Sampling
 from llama_index.packs.mixture_of_agents.slots import CallSlots
 from llama_index.packs.mixture_of_agents.tasks import ended
 
@@ -31,18 +34,24 @@ class Outcome:
     """What became of a call: the record, and what lies behind it.
 
     Attributes:
+        call: The call as it went out; a policy may have changed its settings.
         record: The proposal, or who is missing and why.
         usage: What the call used, proposal or not; unknown where nobody can say.
         message: The whole message, where the call went out and was answered.
         error: What it raised.
-        from_policy: A policy answered or refused it, so it never went out.
+        source: The class of the policy that answered or refused it; empty for a call that went out.
     """
 
+    call: Call
     record: Proposal | Missing
     usage: Usage = field(default_factory=Usage)
     message: ChatMessage | None = None
     error: BaseException | None = None
-    from_policy: bool = False
+    source: str = ""
+
+    def light(self) -> Outcome:
+        """Without messages: a run in progress should not hold every prompt and every whole reply."""
+        return replace(self, message=None, call=replace(self.call, messages=()))
 
 
 @dataclass(frozen=True)
@@ -54,17 +63,23 @@ class Placing:
         policies: Asked in order before, told in order after.
         max_retries: Tries after the first, for transient failures.
         clock: Monotonic seconds.
+        meter: Knows what calls cost; None for nobody.
     """
 
     slots: CallSlots
     policies: Sequence[CallPolicy]
     max_retries: int
     clock: Callable[[], float]
+    meter: Meter | None = None
+
+
+Speak = Callable[[Call], Awaitable[Reply]]
+"""One attempt at a call."""
 
 
 async def place(
     call: Call,
-    speak: Callable[[], Awaitable[Reply]],
+    speak: Speak,
     placing: Placing,
     on_retry: Callable[[BaseException, float], None],
     timeout: float | None = None,
@@ -76,19 +91,21 @@ async def place(
     Args:
         call: What the policies see of it.
         speak: One attempt at it.
-        placing: Slots, policies, retries and the clock.
+        placing: Slots, policies, retries, the clock and the meter.
         on_retry: Told of each further try, with its error and wait in seconds.
         timeout: Seconds for all of it; None for no limit.
     """
     for policy in placing.policies:
-        answered = await _asked(policy, call)
-        if answered is not None:
-            usage = answered.usage if isinstance(answered, Proposal) else NOTHING_USED
-            return Outcome(answered, usage, from_policy=True)
+        said = await _asked(policy, call)
+        if isinstance(said, Sampling):
+            call = replace(call, sampling=said.over(call.sampling))
+        elif said is not None:
+            usage = said.usage if isinstance(said, Proposal) else NOTHING_USED
+            return Outcome(call, said, usage, source=type(policy).__name__)
     return await _spoken(call, speak, placing, on_retry, timeout)
 
 
-async def _asked(policy: CallPolicy, call: Call) -> Proposal | Missing | None:
+async def _asked(policy: CallPolicy, call: Call) -> Proposal | Missing | Sampling | None:
     try:
         return await policy.before(call)
     except Exception as error:
@@ -106,25 +123,46 @@ async def tell(policies: Sequence[CallPolicy], call: Call, record: Proposal | Mi
 
 async def _spoken(
     call: Call,
-    speak: Callable[[], Awaitable[Reply]],
+    speak: Speak,
     placing: Placing,
     on_retry: Callable[[BaseException, float], None],
     timeout: float | None,
 ) -> Outcome:
+    retries = 0
+
     async def attempt() -> Reply:
         async with placing.slots.hold():
-            return await _without_exits(speak)
+            return await _without_exits(lambda: speak(call))
+
+    def retry(error: BaseException, wait: float) -> None:
+        nonlocal retries
+        retries += 1
+        on_retry(error, wait)
 
     started = placing.clock()
-    work = with_retries(attempt, max_retries=placing.max_retries, on_retry=on_retry)
+    work = with_retries(attempt, max_retries=placing.max_retries, on_retry=retry)
     task = await ended(work, timeout)
     took = placing.clock() - started
     if timeout is not None and took >= timeout and (not task.done() or task.cancelled()):
-        return Outcome(call.cut(f"no answer within its timeout of {timeout:g} s"))
+        return Outcome(call, call.cut(f"no answer within its timeout of {timeout:g} s"))
     if task.cancelled():
-        return Outcome(call.missing("its call was cancelled from within"))
+        return Outcome(call, call.missing("its call was cancelled from within"))
     error = task.exception()
-    return _answered(call, task.result(), took) if error is None else _failed(call, error)
+    if error is not None:
+        return _failed(call, error)
+    reply = _measured(call, task.result(), placing.meter)
+    return _answered(call, reply, took, {"retries": retries} if retries else {})
+
+
+def _measured(call: Call, reply: Reply, meter: Meter | None) -> Reply:
+    """The reply with its price; a meter that fails costs no answer."""
+    if meter is None:
+        return reply
+    try:
+        return replace(reply, usage=meter.measured(call, reply.text, reply.usage))
+    except Exception:
+        _logger.warning("%s failed; a call is left without a price", type(meter).__name__, exc_info=True)
+        return reply
 
 
 async def _without_exits(speak: Callable[[], Awaitable[Reply]]) -> Reply:
@@ -139,17 +177,22 @@ def _failed(call: Call, error: BaseException) -> Outcome:
     status = status_of(error)
     refused = status is not None or any(isinstance(c, ConnectionRefusedError) for c in causes_of(error))
     used = NOTHING_USED if refused else Usage()
-    return Outcome(call.missing(describe(error), status), used, error=error)
+    return Outcome(call, call.missing(describe(error), status), used, error=error)
 
 
-def _answered(call: Call, reply: Reply, took: float) -> Outcome:
+def _answered(call: Call, reply: Reply, took: float, details: Mapping[str, Any]) -> Outcome:
     calls_tools = call.may_call_tools and has_tool_calls(reply.message)
     if not as_reference(reply.text) and not calls_tools:
-        return Outcome(call.missing("answered without text"), reply.usage)
+        return Outcome(call, call.missing("answered without text"), reply.usage)
     record = Proposal(
-        proposer=call.proposer, layer=call.layer, text=reply.text, usage=reply.usage, latency_seconds=took
+        proposer=call.proposer,
+        layer=call.layer,
+        text=reply.text,
+        usage=reply.usage,
+        latency_seconds=took,
+        details={**reply.details, **details},
     )
-    return Outcome(record, reply.usage, reply.message)
+    return Outcome(call, record, reply.usage, reply.message)
 
 
 def has_tool_calls(message: ChatMessage) -> bool:

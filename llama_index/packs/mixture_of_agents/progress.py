@@ -31,10 +31,16 @@ class Progress:
         if self._write is not None:
             self._write(ProgressEvent(kind="round", layer=layer))
 
+    def agreed(self, layer: int, reason: str) -> None:
+        """The proposals of a round agree, so the remaining ones are skipped."""
+        if self._write is not None:
+            self._write(ProgressEvent(kind="agreed", layer=layer, reason=reason))
+
     def asks(self, call: Call, kind: Literal["asked", "synthesis"] = "asked") -> None:
         """A call goes out."""
         if self._write is not None:
-            self._write(ProgressEvent(kind=kind, layer=call.layer, proposer=call.proposer))
+            event = ProgressEvent(kind=kind, layer=call.layer, proposer=call.proposer, task=call.task)
+            self._write(event)
 
     def answers(self, layer: int, proposer: str) -> None:
         """The answer begins, over again where another had begun: the words are this proposer's."""
@@ -47,7 +53,11 @@ class Progress:
             return
         if isinstance(record, Missing):
             event = ProgressEvent(
-                kind="missing", layer=call.layer, proposer=call.proposer, reason=record.reason
+                kind="missing",
+                layer=call.layer,
+                proposer=call.proposer,
+                reason=record.reason,
+                task=call.task,
             )
         else:
             event = ProgressEvent(
@@ -56,6 +66,7 @@ class Progress:
                 proposer=call.proposer,
                 seconds=record.latency_seconds,
                 usage=record.usage,
+                task=call.task,
             )
         self._write(event)
 
@@ -71,6 +82,7 @@ class Progress:
                         proposer=call.proposer,
                         seconds=wait,
                         reason=describe(error),
+                        task=call.task,
                     )
                 )
 

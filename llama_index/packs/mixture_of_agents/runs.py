@@ -9,11 +9,12 @@ runs never meet. It knows no prompts.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from pydantic import BaseModel, Field
@@ -21,11 +22,31 @@ from pydantic import BaseModel, Field
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, MixtureTimeoutError
 from llama_index.packs.mixture_of_agents.mixture import Mixture
 from llama_index.packs.mixture_of_agents.placing import Outcome, Placing
+from llama_index.packs.mixture_of_agents.policies import RunWatch
 from llama_index.packs.mixture_of_agents.prompts import as_reference
-from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal, Usage
+from llama_index.packs.mixture_of_agents.results import (
+    Cast,
+    Missing,
+    MixtureResponse,
+    Proposal,
+    Role,
+    Task,
+    Usage,
+)
 from llama_index.packs.mixture_of_agents.rounds import Round, last_round_with_proposals
 
 T = TypeVar("T")
+_logger = logging.getLogger(__name__)
+
+Place = tuple[int, int, int]
+"""A call's layer, index and turn."""
+
+
+class Asked(NamedTuple):
+    """Who was called, and what for."""
+
+    proposer: str
+    task: Task
 
 
 class MixtureState(BaseModel):
@@ -36,18 +57,43 @@ class MixtureState(BaseModel):
         messages: The caller's conversation.
         proposals: Of every closed round, in layer order, then proposer order.
         missing: Likewise.
+        roles: Written for the question, or standing in where they could not be.
+        condensed: What rounds passed on in one text.
+        spent: What answers used that are not kept.
+        stopped_after: The round whose proposals agreed, so that the others are skipped.
     """
 
     run_id: str = ""
     messages: list[ChatMessage] = Field(default_factory=list)
     proposals: list[Proposal] = Field(default_factory=list)
     missing: list[Missing] = Field(default_factory=list)
+    roles: list[Cast] = Field(default_factory=list)
+    condensed: list[Proposal] = Field(default_factory=list)
+    spent: list[Usage] = Field(default_factory=list)
+    stopped_after: int | None = None
 
     def references(self) -> tuple[list[Proposal], list[Missing]]:
         """The proposals the next call sees, of the last round that has any, and who that round lacks."""
         layer = last_round_with_proposals([proposal.layer for proposal in self.proposals])
         proposals = [proposal for proposal in self.proposals if proposal.layer == layer]
         return proposals, [missing for missing in self.missing if missing.layer == layer]
+
+    def passed_on(self) -> tuple[list[Proposal], list[Missing]]:
+        """What the next round reads: the condensed text of the last one, where there is one."""
+        proposals, missing = self.references()
+        condensed = [text for text in self.condensed if proposals and text.layer == proposals[0].layer]
+        return condensed or proposals, missing
+
+    def roles_at(self, layer: int) -> list[Role]:
+        """The roles for that layer, for its seats that take one; empty where none were written."""
+        casts = [cast for cast in self.roles if cast.layer <= layer]
+        return casts[-1].roles if casts else []
+
+    def usages(self) -> list[Usage]:
+        """What every answer so far used."""
+        written = [cast.writing for cast in self.roles if cast.writing is not None]
+        kept = (*self.proposals, *self.condensed, *written)
+        return [*(record.usage for record in kept), *self.spent]
 
     def with_outcomes(self, outcomes: Sequence[Proposal | Missing]) -> MixtureState:
         """This state and one more closed round, given in proposer order."""
@@ -69,8 +115,9 @@ class LiveRun:
         started: When it began, in the placing's clock.
         aggregator_options: Keyword arguments for the aggregator's call alone (tools).
         streams: Whether the synthesis is streamed.
-        asked: Who was called so far, by (layer, index).
+        asked: Who was called so far.
         outcomes: What became of them, of open rounds too.
+        watches: Who is told what goes on.
         streamed: What has been streamed of the answer.
         deadline: The timer of the run's `timeout`.
         watch: The task that ends this when the run does.
@@ -83,15 +130,17 @@ class LiveRun:
     started: float
     aggregator_options: dict[str, Any] = field(default_factory=dict)
     streams: bool = True
-    asked: dict[tuple[int, int], str] = field(default_factory=dict)
-    outcomes: dict[tuple[int, int], Outcome] = field(default_factory=dict)
+    asked: dict[Place, Asked] = field(default_factory=dict)
+    outcomes: dict[Place, Outcome] = field(default_factory=dict)
+    watches: Sequence[RunWatch] = ()
     streamed: str = ""
     deadline: asyncio.TimerHandle | None = None
     watch: asyncio.Task[None] | None = None
     closing: list[Callable[[], None]] = field(default_factory=list)
     _rounds: dict[int, Round] = field(default_factory=dict)
     _working: set[asyncio.Task[Any]] = field(default_factory=set)
-    _material: dict[int, tuple[list[str], list[str]]] = field(default_factory=dict)
+    _material: dict[tuple[int, int], tuple[list[str], list[str]]] = field(default_factory=dict)
+    _has_ended: bool = False
 
     def round(self, layer: int) -> Round:
         """The round in progress at that layer, opened on first use."""
@@ -104,9 +153,9 @@ class LiveRun:
 
         Put together once for all proposers of a layer.
         """
-        known = len(state.proposals)  # grows with every round that has any
+        known = (len(state.proposals), len(state.condensed))  # grow with every round that has any
         if known not in self._material:
-            proposals, missing = state.references()
+            proposals, missing = state.passed_on()
             texts = [as_reference(proposal.text) for proposal in proposals]
             self._material[known] = (texts, [gone.proposer for gone in missing])
         return self._material[known]
@@ -123,7 +172,22 @@ class LiveRun:
             opened.end()
         for task in self._working:
             task.cancel()
+        self.ended(asyncio.CancelledError("the run was cancelled"))
         self.close()
+
+    def watch_all(self, tell: Callable[[RunWatch], None]) -> None:
+        """Tell everyone who watches; one that fails costs no answer."""
+        for watch in self.watches:
+            try:
+                tell(watch)
+            except Exception:
+                _logger.warning("%s failed while watching a run", type(watch).__name__, exc_info=True)
+
+    def ended(self, outcome: MixtureResponse | BaseException) -> None:
+        """The run is over: whoever watches is told once, of the first end it came to."""
+        if not self._has_ended:
+            self._has_ended = True
+            self.watch_all(lambda watch: watch.ended(outcome))
 
     def close(self) -> None:
         """Let go of what the run held; the next one may want it as soon as this one has its answer."""
@@ -160,33 +224,38 @@ class LiveRun:
         found = (self.outcomes[place].error for place in sorted(self.outcomes))
         return [error for error in found if error is not None]
 
-    def lost_usage(self) -> list[Usage]:
-        """What calls used that gave no proposal."""
-        return [outcome.usage for outcome in self.outcomes.values() if isinstance(outcome.record, Missing)]
+    def other_usage(self) -> list[Usage]:
+        """What calls used whose answers the state does not hold: those that failed, and the finish's."""
+        held = ("propose", "roles", "condense")
+        return [
+            outcome.usage
+            for outcome in self.outcomes.values()
+            if isinstance(outcome.record, Missing) or outcome.call.task not in held
+        ]
 
     def partial(self) -> MixtureResponse:
         """What there is so far: proposals of open rounds too, and the answer as far as it streamed.
 
         Whoever was asked and has not answered is missing.
         """
-        records = [self._record(place) for place in sorted(self.asked)]
-        proposals = [record for record in records if isinstance(record, Proposal)]
+        records = [(self.asked[place].task, self._record(place)) for place in sorted(self.asked)]
         return MixtureResponse(
             text=self.streamed,
-            proposals=proposals,
-            missing=[record for record in records if isinstance(record, Missing)],
+            proposals=[r for task, r in records if isinstance(r, Proposal) and task == "propose"],
+            missing=[record for _, record in records if isinstance(record, Missing)],
             usage=Usage.total(
                 self.outcomes[place].usage if place in self.outcomes else Usage() for place in self.asked
             ),
             latency_seconds=self.elapsed(),
             run_id=self.run_id,
+            finish=self.mixture.finish.name,
         )
 
-    def _record(self, place: tuple[int, int]) -> Proposal | Missing:
+    def _record(self, place: Place) -> Proposal | Missing:
         if place in self.outcomes:
             return self.outcomes[place].record
         reason = "had not answered when the run's timeout passed"
-        return Missing(proposer=self.asked[place], layer=place[0], reason=reason)
+        return Missing(proposer=self.asked[place].proposer, layer=place[0], reason=reason)
 
 
 _current: ContextVar[LiveRun] = ContextVar("mixture_of_agents_run")

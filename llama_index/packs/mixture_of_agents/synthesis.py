@@ -1,15 +1,15 @@
-"""The final answer: who may write it, from which references, streamed or in one piece.
+"""Reading drafts: who may write from them, how many at a time, and one pass of it, streamed or not.
 
 Candidates are tried in turn: the aggregator, then the models of the last round. References that would
-overflow a candidate's context window are aggregated over a sliding window (Self-MoA-Seq, arXiv
-2502.00674). It does not know how calls are placed or what happens when every candidate fails.
+overflow a candidate's context window are read over a sliding window (Self-MoA-Seq, arXiv 2502.00674). It
+does not know how calls are placed or what happens when every candidate fails.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from llama_index.core.base.llms.types import ChatMessage, ContentBlock, MessageRole, TextBlock
 from llama_index.core.llms.llm import LLM
@@ -17,21 +17,34 @@ from llama_index.core.utils import get_tokenizer
 
 from llama_index.packs.mixture_of_agents.endpoint import Reply
 from llama_index.packs.mixture_of_agents.errors import BrokenStreamError
-from llama_index.packs.mixture_of_agents.mixture import Mixture, Seat
 from llama_index.packs.mixture_of_agents.prompts import (
     aggregator_messages,
     as_reference,
     sliding_windows,
     without_tool_turns,
 )
-from llama_index.packs.mixture_of_agents.results import Missing, Proposal, Usage
+from llama_index.packs.mixture_of_agents.results import Missing, Proposal
+from llama_index.packs.mixture_of_agents.seats import Seat
 
 ESTIMATE_MARGIN = 1.15
 """A model's own tokenizer may need so many more tokens than the one that estimates."""
 
 
+class Form(Protocol):
+    """What a reader of drafts is told: `prompts.aggregator_messages`, for instance."""
+
+    def __call__(
+        self,
+        messages: Sequence[ChatMessage],
+        references: Sequence[str],
+        absent: Sequence[str] = (),
+        role: str | None = None,
+    ) -> list[ChatMessage]:
+        """The messages of one pass."""
+
+
 @dataclass(frozen=True)
-class Synthesis:
+class Reading:
     """One candidate's task: what it reads, pass by pass.
 
     Attributes:
@@ -39,7 +52,8 @@ class Synthesis:
         references: Stripped proposals, in proposer order.
         absent: Who gave none.
         windows: Indices of references per pass; one pass unless they overflow the window.
-        role: Who writes; None for nobody in particular.
+        role: Who reads; None for nobody in particular.
+        form: What it is told to do with them.
     """
 
     messages: Sequence[ChatMessage]
@@ -47,12 +61,13 @@ class Synthesis:
     absent: Sequence[str]
     windows: Sequence[Sequence[int]]
     role: str | None = None
+    form: Form = aggregator_messages
 
-    def prompt(self, turn: int, so_far: str) -> list[ChatMessage]:
-        """What is read in that pass: its references, behind the synthesis so far."""
+    def prompt(self, turn: int, carried: str) -> list[ChatMessage]:
+        """What is read in that pass: its references, behind what the passes before came to."""
         texts = [self.references[index] for index in self.windows[turn]] if self.windows else []
-        drafts = [*([so_far] if turn else []), *texts]
-        return aggregator_messages(self.messages, drafts, self.absent, self.role)
+        drafts = [*([carried] if turn else []), *texts]
+        return self.form(self.messages, drafts, self.absent, self.role)
 
     @property
     def turns(self) -> int:
@@ -60,41 +75,59 @@ class Synthesis:
         return max(1, len(self.windows))
 
 
-def synthesis_for(
+def reading_for(
     seat: Seat,
     messages: Sequence[ChatMessage],
     proposals: Sequence[Proposal],
     missing: Sequence[Missing],
     role: str | None = None,
-) -> Synthesis:
-    """Lay out what a candidate reads, so that each pass fits its context window."""
+    *,
+    most: int | None = None,
+    form: Form = aggregator_messages,
+) -> Reading:
+    """Lay out what a candidate reads, so that each pass fits its context window.
+
+    Args:
+        seat: The candidate.
+        messages: The caller's conversation.
+        proposals: What it reads.
+        missing: Who gave none.
+        role: Who it is; None for nobody in particular.
+        most: Drafts in one pass, what is carried over from the pass before among them; None for as many
+            as fit.
+        form: What it is told to do with them.
+    """
     references = [as_reference(proposal.text) for proposal in proposals]
     absent = [gone.proposer for gone in missing]
-    windows = [range(len(references))] if references else []
-    whole = Synthesis(messages, references, absent, windows, role)
+    unsized = [0] * len(references)
+    windows = sliding_windows(unsized, budget=1, carried=0, most=most)
+    reading = Reading(messages, references, absent, windows, role, form)
     room = _room(seat)
+    whole = replace(reading, windows=[range(len(references))] if references else [])
     if room is None or _byte_length(whole.prompt(0, "")) <= room:
-        return whole  # a token is at least one byte, so this fits without counting any
-    return replace(whole, windows=_windows(whole, room, get_tokenizer()))
+        return reading  # a token is at least one byte, so this fits without counting any
+    return replace(reading, windows=_windows(reading, room, get_tokenizer(), most))
 
 
 def _room(seat: Seat) -> int | None:
     """Tokens the prompt may have: the context window less the answer; None where nobody knows."""
-    model = seat.proposer.model
-    if not isinstance(model, LLM) or model.metadata.context_window <= 0:
+    metadata = seat.metadata
+    if metadata.context_window <= 0:
         return None
-    answer = seat.sampling.max_tokens or max(0, model.metadata.num_output)
-    return max(1, model.metadata.context_window - answer)
+    answer = seat.sampling.max_tokens or max(0, metadata.num_output)
+    return max(1, metadata.context_window - answer)
 
 
-def _windows(whole: Synthesis, room: int, tokenize: Callable[[str], Sequence[Any]]) -> list[list[int]]:
+def _windows(
+    reading: Reading, room: int, tokenize: Callable[[str], Sequence[Any]], most: int | None
+) -> list[list[int]]:
     def tokens(text: str) -> int:
         return int(len(tokenize(text)) * ESTIMATE_MARGIN) + 1
 
-    frame = aggregator_messages(whole.messages, [""], whole.absent, whole.role)
-    sizes = [tokens(text) + tokens("=== draft 00\n=== end of draft 00\n\n") for text in whole.references]
+    frame = reading.form(reading.messages, [""], reading.absent, reading.role)
+    sizes = [tokens(text) + tokens("=== draft 00\n=== end of draft 00\n\n") for text in reading.references]
     budget = room - sum(tokens(message.content or "") for message in frame)
-    return sliding_windows(sizes, budget, carried=max(sizes, default=0))
+    return sliding_windows(sizes, budget, carried=max(sizes, default=0), most=most)
 
 
 def _byte_length(messages: Sequence[ChatMessage]) -> int:
@@ -102,43 +135,39 @@ def _byte_length(messages: Sequence[ChatMessage]) -> int:
     return sum(len((message.content or "").encode(errors="surrogatepass")) + 16 for message in messages)
 
 
-def candidates(mixture: Mixture, proposals: Sequence[Proposal]) -> list[Seat]:
+def candidates(
+    aggregator: Seat, layers: Sequence[Sequence[Seat]], proposals: Sequence[Proposal]
+) -> list[Seat]:
     """Who may write the answer, in order: the aggregator, then the models whose proposals it reads."""
     layer = proposals[0].layer if proposals else 0
-    seats = mixture.layers[layer - 1] if 0 < layer <= len(mixture.layers) else ()
+    seats = layers[layer - 1] if 0 < layer <= len(layers) else ()
     answered = {proposal.proposer for proposal in proposals}
     stand_ins = [seat for seat in seats if seat.name in answered and isinstance(seat.proposer.model, LLM)]
-    return [mixture.aggregator, *stand_ins]
+    return [aggregator, *stand_ins]
 
 
 async def speak(
-    seat: Seat, task: Synthesis, options: dict[str, Any], on_delta: Callable[[str], None] | None
+    seat: Seat,
+    prompt: Sequence[ChatMessage],
+    options: dict[str, Any],
+    on_delta: Callable[[str], None] | None = None,
 ) -> Reply:
-    """Write the answer; the last pass is streamed when someone listens.
+    """Write from drafts, in one call.
 
     Args:
         seat: Who writes.
-        task: What it reads.
-        options: Keyword arguments of the last pass's call; calls without tools are told of tool turns
-            in words.
+        prompt: What it reads.
+        options: Keyword arguments of the call; a call without tools is told of tool turns in words.
         on_delta: Told each piece of the answer; None for no streaming.
 
     Raises:
         BrokenStreamError: The stream failed after a piece had been passed on.
     """
-    so_far, used = "", []
-    for turn in range(task.turns - 1):
-        reply = await seat.endpoint.reply(without_tool_turns(task.prompt(turn, so_far)), {})
-        so_far = as_reference(reply.text)
-        used.append(reply.usage)
-    prompt = task.prompt(task.turns - 1, so_far)
     if not options.get("tools"):
         prompt = without_tool_turns(prompt)
     if on_delta is None:
-        last = await seat.endpoint.reply(prompt, options)
-    else:
-        last = await _streamed(seat, prompt, options, on_delta)
-    return Reply(last.message, Usage.total([*used, last.usage]))
+        return await seat.endpoint.reply(prompt, options)
+    return await _streamed(seat, prompt, options, on_delta)
 
 
 async def _streamed(
@@ -197,4 +226,4 @@ class _Said:
         message = self.last.message
         if len(message.content or "") < len(self.text):
             message = message.model_copy(update={"blocks": [TextBlock(text=self.text), *self.others]})
-        return Reply(message, self.last.usage)
+        return replace(self.last, message=message, delta="")

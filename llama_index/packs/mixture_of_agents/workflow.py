@@ -1,15 +1,16 @@
 """The event flow: a question fans out to proposers, is collected, goes round again, is answered.
 
-Steps carry; what they carry out is decided elsewhere (`mixture`, `rounds`, `prompts`, `synthesis`).
+Steps carry; what they carry out is decided elsewhere (`mixture`, `rounds`, `prompts`, `finishes`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,21 +18,27 @@ from typing import Any
 from llama_index.core.base.llms.types import ChatMessage
 from typing_extensions import Unpack
 from workflows import Context, Workflow, step
-from workflows.events import StartEvent, StopEvent
+from workflows.events import Event, StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
 
-from llama_index.packs.mixture_of_agents.asking import ask_aggregator, ask_proposer
+from llama_index.packs.mixture_of_agents.asking import ask_for_roles, ask_proposer, ask_to_condense
 from llama_index.packs.mixture_of_agents.checkpoint import Checkpoint, checkpoint_path
 from llama_index.packs.mixture_of_agents.events import (
     AskEvent,
+    CastEvent,
+    CondenseEvent,
     DeadlineEvent,
+    ProgressEvent,
     ProposalEvent,
     ProposeEvent,
     SynthesizeEvent,
 )
+from llama_index.packs.mixture_of_agents.finishing import answer
 from llama_index.packs.mixture_of_agents.mixture import MixtureOptions, seat_mixture
 from llama_index.packs.mixture_of_agents.placing import Placing
+from llama_index.packs.mixture_of_agents.policies import RunStart, RunWatch
 from llama_index.packs.mixture_of_agents.progress import Progress
+from llama_index.packs.mixture_of_agents.prompts import as_reference
 from llama_index.packs.mixture_of_agents.proposers import CallPolicy
 from llama_index.packs.mixture_of_agents.results import Missing, Proposal
 from llama_index.packs.mixture_of_agents.runs import (
@@ -42,6 +49,8 @@ from llama_index.packs.mixture_of_agents.runs import (
     current_run,
 )
 from llama_index.packs.mixture_of_agents.slots import CallSlots
+
+_logger = logging.getLogger(__name__)
 
 
 class MixtureOfAgentsWorkflow(Workflow):
@@ -125,17 +134,33 @@ class MixtureOfAgentsWorkflow(Workflow):
         return handler
 
     def _live_run(self, event: StartEvent | None, run_id: str) -> LiveRun:
-        policies: list[CallPolicy] = list(self.mixture.policies)
-        held: list[Callable[[], None]] = []
-        if isinstance(event, AskEvent):
-            messages = conversation(event.query_str, event.messages)
-            if event.checkpoint is not None:
+        policies: list[CallPolicy] = []
+        placing = Placing(self._slots, policies, self.mixture.max_retries, time.monotonic, self.mixture.meter)
+        run = LiveRun(self.mixture, placing, run_id, started=time.monotonic())
+        messages = conversation(event.query_str, event.messages) if isinstance(event, AskEvent) else []
+        try:
+            if isinstance(event, AskEvent) and event.checkpoint is not None:
                 fingerprint = self.mixture.fingerprint(messages)
-                checkpoint = Checkpoint(event.checkpoint, fingerprint, self.mixture.names)
-                policies.insert(0, checkpoint)
-                held.append(checkpoint.close)
-        placing = Placing(self._slots, policies, self.mixture.max_retries, time.monotonic)
-        return LiveRun(self.mixture, placing, run_id, started=time.monotonic(), closing=held)
+                checkpoint = Checkpoint(event.checkpoint, fingerprint, self.mixture.facts)
+                policies.append(checkpoint)
+                run.closing.append(checkpoint.close)
+            self._take_part(run, policies, messages)
+        except BaseException as error:
+            run.ended(error)
+            run.close()
+            raise
+        return run
+
+    def _take_part(self, run: LiveRun, policies: list[CallPolicy], messages: Sequence[ChatMessage]) -> None:
+        """Ask each policy for its part in this run, in order."""
+        for policy in self.mixture.policies:
+            part: Any = policy
+            if hasattr(policy, "for_run"):
+                part = policy.for_run(RunStart(run.run_id, messages, self.mixture.facts))
+            if hasattr(part, "before"):
+                policies.append(part)
+            if isinstance(part, RunWatch):
+                run.watches = [*run.watches, part]
 
     def _arm_deadline(self, run: LiveRun, handler: WorkflowHandler) -> None:
         if self.mixture.timeout is None:
@@ -150,11 +175,20 @@ class MixtureOfAgentsWorkflow(Workflow):
     @step
     async def begin(
         self, ctx: Context[MixtureState], ev: AskEvent
-    ) -> list[ProposeEvent] | SynthesizeEvent | DeadlineEvent:
+    ) -> list[ProposeEvent] | CastEvent | SynthesizeEvent | DeadlineEvent:
         """Take the question in and open the first layer; the deadline's event comes from its timer."""
         messages = conversation(ev.query_str, ev.messages)
         await ctx.store.set_state(MixtureState(run_id=current_run().run_id, messages=messages))
         return self._open(ctx, layer=1)
+
+    @step
+    async def cast(self, ctx: Context[MixtureState], ev: CastEvent) -> list[ProposeEvent]:
+        """Have roles written for the question, then open the layer they are for."""
+        run = current_run()
+        with run.work():
+            state = await ask_for_roles(run, await ctx.store.get_state(), ev.layer, _progress(ctx, run))
+        await ctx.store.set_state(state)
+        return self._fan_out(ev.layer)
 
     @step
     async def propose(self, ctx: Context[MixtureState], ev: ProposeEvent) -> ProposalEvent:
@@ -169,32 +203,81 @@ class MixtureOfAgentsWorkflow(Workflow):
     @step
     async def aggregate(
         self, ctx: Context[MixtureState], events: list[ProposalEvent]
-    ) -> list[ProposeEvent] | SynthesizeEvent:
-        """Collect a round, in proposer order whatever the order of arrival, and open the next."""
-        layer = events[0].layer
-        current_run().end_round(layer)
-        state = await ctx.store.get_state()
-        await ctx.store.set_state(state.with_outcomes(in_proposer_order(events)))
+    ) -> list[ProposeEvent] | CastEvent | CondenseEvent | SynthesizeEvent:
+        """Collect a round, in proposer order whatever the order of arrival, and go on."""
+        layer, run = events[0].layer, current_run()
+        run.end_round(layer)
+        state = (await ctx.store.get_state()).with_outcomes(in_proposer_order(events))
+        with run.work():
+            state = await _stopped_early(run, state, layer, _progress(ctx, run))
+        await ctx.store.set_state(state)
+        if state.stopped_after is not None:
+            return SynthesizeEvent(layer=self.mixture.num_layers)
+        if self.mixture.condenses and layer < len(self.mixture.layers) and state.proposals:
+            return CondenseEvent(layer=layer)
         return self._open(ctx, layer + 1)
 
     @step
+    async def condense(
+        self, ctx: Context[MixtureState], ev: CondenseEvent
+    ) -> list[ProposeEvent] | CastEvent | SynthesizeEvent:
+        """Put a round's proposals into one text, then open the next."""
+        run = current_run()
+        with run.work():
+            state = await ask_to_condense(run, await ctx.store.get_state(), ev.layer, _progress(ctx, run))
+        await ctx.store.set_state(state)
+        return self._open(ctx, ev.layer + 1)
+
+    @step
     async def synthesize(self, ctx: Context[MixtureState], ev: SynthesizeEvent) -> StopEvent:
-        """Write the answer, and stop."""
+        """Finish, and stop."""
         run, state = current_run(), await ctx.store.get_state()
         with run.work(), closing(run):
-            return StopEvent(result=await ask_aggregator(run, state, _progress(ctx, run)))
+            try:
+                response = await answer(run, state, _progress(ctx, run))
+            except Exception as error:
+                run.ended(error)
+                raise
+            run.ended(response)
+            return StopEvent(result=response)
 
     @step
     async def expire(self, ctx: Context[MixtureState], ev: DeadlineEvent) -> StopEvent:
         """The run's time is up: fail it, which cancels every call in flight."""
         with closing(current_run()) as run:
-            raise run.timeout_error()
+            error = run.timeout_error()
+            run.ended(error)
+            raise error
 
-    def _open(self, ctx: Context[MixtureState], layer: int) -> list[ProposeEvent] | SynthesizeEvent:
+    def _open(
+        self, ctx: Context[MixtureState], layer: int
+    ) -> list[ProposeEvent] | CastEvent | SynthesizeEvent:
         if layer > len(self.mixture.layers):
             return SynthesizeEvent(layer=layer)
         _progress(ctx, current_run()).round(layer)
+        if self.mixture.role_writer is not None and self.mixture.facts.roles_to_write(layer):
+            return CastEvent(layer=layer)
+        return self._fan_out(layer)
+
+    def _fan_out(self, layer: int) -> list[ProposeEvent]:
         return [ProposeEvent(layer=layer, index=i) for i in range(len(self.mixture.layers[layer - 1]))]
+
+
+async def _stopped_early(run: LiveRun, state: MixtureState, layer: int, progress: Progress) -> MixtureState:
+    """The state, marked where the round's proposals agree so far that the remaining ones are skipped."""
+    rule = run.mixture.stop_early
+    texts = [as_reference(proposal.text) for proposal in state.proposals if proposal.layer == layer]
+    if rule is None or layer >= len(run.mixture.layers) or len(texts) < 2:
+        return state
+    try:
+        reason = await rule.agreed(texts)
+    except Exception:
+        _logger.warning("whether round %d agrees could not be told; it goes on", layer, exc_info=True)
+        return state
+    if reason is None:
+        return state
+    progress.agreed(layer, reason)
+    return state.model_copy(update={"stopped_after": layer})
 
 
 def in_proposer_order(events: Sequence[ProposalEvent]) -> list[Proposal | Missing]:
@@ -217,7 +300,18 @@ async def _end_with(run: LiveRun, handler: WorkflowHandler) -> None:
 
 
 def _progress(ctx: Context[MixtureState], run: LiveRun) -> Progress:
-    return Progress(ctx.write_event_to_stream if run.streams else None)
+    """The run's voice: to its stream where that is wanted, and to everyone who watches."""
+    stream = ctx.write_event_to_stream if run.streams else None
+    if not run.watches:
+        return Progress(stream)
+
+    def write(event: Event) -> None:
+        if isinstance(event, ProgressEvent):
+            run.watch_all(lambda watch: watch.happened(event))
+        if stream is not None:
+            stream(event)
+
+    return Progress(write)
 
 
 @functools.lru_cache(maxsize=256)

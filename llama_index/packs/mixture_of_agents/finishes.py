@@ -1,0 +1,298 @@
+"""How the last round becomes an answer: written anew, written in passes, chosen by a model, or voted.
+
+`Finish` is the protocol; a way of the caller's own is an object with the same members. A finish decides
+whom to ask what and reads what comes back; its `Desk` places the calls. It knows neither rounds nor
+workflows.
+
+    synthesize   one model writes from all drafts (arXiv 2406.04692)
+    sequential   the same over a sliding window of drafts (Self-MoA-Seq, arXiv 2502.00674)
+    rank         a model picks the best draft and says why
+    vote         the answer that most drafts give; no call at all
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from llama_index.core.base.llms.types import ChatMessage, MessageRole
+
+from llama_index.packs.mixture_of_agents.checks import has_methods, shown, whole_number
+from llama_index.packs.mixture_of_agents.errors import ConfigurationError, MixtureError
+from llama_index.packs.mixture_of_agents.extracting import (
+    Extractor,
+    extracted,
+    extractor_label,
+    extractor_named,
+)
+from llama_index.packs.mixture_of_agents.prompts import as_reference, ranking_messages
+from llama_index.packs.mixture_of_agents.ranking import Choice, choice_from
+from llama_index.packs.mixture_of_agents.results import Decision, Missing, Proposal, Task
+from llama_index.packs.mixture_of_agents.seats import Seat
+from llama_index.packs.mixture_of_agents.shapes import shaped_request
+from llama_index.packs.mixture_of_agents.synthesis import Reading, reading_for
+from llama_index.packs.mixture_of_agents.voting import tally
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of a finish.
+
+    Attributes:
+        attempt: Whom it goes to: an index of the desk's writers.
+        messages: What it says.
+        task: What it is for.
+        turn: Which pass over the drafts, from 0.
+        is_answer: Its words are the answer, so they are streamed and may be tool calls.
+        options: Keyword arguments of the call.
+    """
+
+    attempt: int
+    messages: Sequence[ChatMessage]
+    task: Task = "synthesize"
+    turn: int = 0
+    is_answer: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The answer, and how it came about.
+
+    Attributes:
+        answer: Whose words, and the words.
+        message: The whole message, where it was written for this.
+        decision: How it was chosen, where it was.
+    """
+
+    answer: Proposal
+    message: ChatMessage | None = None
+    decision: Decision | None = None
+
+
+class Desk(Protocol):
+    """What a finish works with.
+
+    Attributes:
+        messages: The caller's conversation.
+        proposals: Of the last round that has any, in proposer order; empty when nobody proposed.
+        missing: Who that round lacks.
+        writers: Who may be asked, best first: the aggregator, then the models whose proposals these are.
+    """
+
+    messages: Sequence[ChatMessage]
+    proposals: Sequence[Proposal]
+    missing: Sequence[Missing]
+    writers: Sequence[Seat]
+
+    async def ask(self, request: Request) -> tuple[Proposal | Missing, ChatMessage | None]:
+        """Place a call; what came of it, with the whole message where there is one."""
+
+    def give_up(self, attempt: int, reason: str) -> None:
+        """A writer answered, but not so that it could be used: it counts as missing."""
+
+
+class Finish(Protocol):
+    """A way to finish.
+
+    Attributes:
+        name: As the command line and results call it.
+        writes: The aggregator writes the answer, so that its tools and settings of a call mean something.
+    """
+
+    name: str
+    writes: bool
+
+    def described(self) -> dict[str, Any]:
+        """Its name and settings, as JSON."""
+
+    async def finish(self, desk: Desk) -> Finished | None:
+        """The answer; None when nobody who was asked could give one."""
+
+
+class Synthesize:
+    """One model reads all drafts and writes the answer; drafts that do not fit are read in passes."""
+
+    name = "synthesize"
+    writes = True
+    _window: int | None = None
+
+    def described(self) -> dict[str, Any]:
+        """Its name and settings, as JSON."""
+        return {"name": self.name}
+
+    async def finish(self, desk: Desk) -> Finished | None:
+        """The answer of the first writer that gives one."""
+        for attempt, seat in enumerate(desk.writers):
+            # A stand-in writes for everyone: the role it proposed in is not the answer's.
+            role = seat.proposer.role if attempt == 0 else None
+            reading = reading_for(seat, desk.messages, desk.proposals, desk.missing, role, most=self._window)
+            written = await _written(desk, attempt, reading)
+            if written is not None:
+                return written
+        return None
+
+
+async def _written(desk: Desk, attempt: int, reading: Reading) -> Finished | None:
+    so_far = ""
+    for turn in range(reading.turns):
+        is_last = turn == reading.turns - 1
+        request = Request(attempt, reading.prompt(turn, so_far), turn=turn, is_answer=is_last)
+        record, message = await desk.ask(request)
+        if isinstance(record, Missing):
+            return None
+        so_far = as_reference(record.text)
+    return Finished(record, message)
+
+
+class Sequential(Synthesize):
+    """The same over a sliding window, so that any number of drafts fits (arXiv 2502.00674, Self-MoA-Seq).
+
+    Args:
+        window: Drafts in one pass, 2 or more; from the second pass on, the text so far is one of them.
+
+    Raises:
+        ConfigurationError: The window is too small.
+    """
+
+    name = "sequential"
+
+    def __init__(self, window: int = 4) -> None:
+        whole_number("window", window, 2, hint="The text so far takes one place from the second pass on.")
+        self._window: int = window
+
+    def described(self) -> dict[str, Any]:
+        """Its name and settings, as JSON."""
+        return {"name": self.name, "window": self._window}
+
+
+class Rank:
+    """A model reads all drafts, picks the best and says why; the answer is that draft, word for word."""
+
+    name = "rank"
+    writes = False
+
+    def described(self) -> dict[str, Any]:
+        """Its name and settings, as JSON."""
+        return {"name": self.name}
+
+    async def finish(self, desk: Desk) -> Finished | None:
+        """The proposal that the first writer to make a readable choice chooses."""
+        if len(desk.proposals) == 1:
+            return _chosen(desk.proposals[0], "the only proposal")
+        for attempt, seat in enumerate(desk.writers):
+            role = seat.proposer.role if attempt == 0 else None
+            reading = reading_for(
+                seat, desk.messages, desk.proposals, desk.missing, role, form=ranking_messages
+            )
+            picked = await _picked(desk, attempt, reading)
+            if picked is not None:
+                return _chosen(*picked)
+        return None
+
+
+async def _picked(desk: Desk, attempt: int, reading: Reading) -> tuple[Proposal, str] | None:
+    """The draft that one writer picks; over a sliding window, the best so far stands for those before."""
+    best, reason = -1, ""
+    for turn in range(reading.turns):
+        drafts = [*([best] if turn else []), *reading.windows[turn]]
+        choice = await _choice(desk, attempt, turn, reading, best, len(drafts))
+        if choice is None:
+            return None
+        best, reason = drafts[choice.choice - 1], choice.reason
+    return desk.proposals[best], reason
+
+
+async def _choice(
+    desk: Desk, attempt: int, turn: int, reading: Reading, best: int, count: int
+) -> Choice | None:
+    model = desk.writers[attempt].proposer.model
+    prompt = reading.prompt(turn, reading.references[best] if turn else "")
+    messages, options = shaped_request(model, prompt, Choice)
+    record, _ = await desk.ask(Request(attempt, messages, "rank", turn, options=options))
+    if isinstance(record, Missing):
+        return None
+    said = ChatMessage(role=MessageRole.ASSISTANT, content=record.text)
+    choice = choice_from(model, said, count)
+    if choice is None:
+        desk.give_up(attempt, f"its choice among {count} drafts could not be read: {shown(record.text)}")
+    return choice
+
+
+class Vote:
+    """The answer that most drafts give; the text is the first draft that gives it. No model is asked.
+
+    Args:
+        extract: What counts as a draft's answer: "answer", "number", "choice", "text", "regex:PATTERN", or
+            a function of the text that gives the answer or None.
+        weights: What each proposer's vote is worth, by name; 1 for those who are not named.
+
+    Raises:
+        ConfigurationError: There is no such way to extract, or a weight is no finite number >= 0.
+    """
+
+    name = "vote"
+    writes = False
+
+    def __init__(
+        self, extract: str | Extractor = "answer", weights: Mapping[str, float] | None = None
+    ) -> None:
+        self._extractor = extractor_named(extract)
+        self._label = extractor_label(extract)
+        self._weights = dict(weights) if weights else None
+
+    def described(self) -> dict[str, Any]:
+        """Its name and settings, as JSON."""
+        weights = {"weights": self._weights} if self._weights else {}
+        return {"name": self.name, "extract": self._label, **weights}
+
+    async def finish(self, desk: Desk) -> Finished | None:
+        """The proposal of the majority; ties go to the earliest proposer and are reported."""
+        answers, faults = [], []
+        for proposal in desk.proposals:
+            answer, fault = _extracted(self._extractor, proposal)
+            answers.append((proposal.proposer, answer))
+            faults += [fault] if fault else []
+        decision = tally(answers, self._weights)
+        if faults:
+            decision = decision.model_copy(update={"reason": "; ".join([decision.reason, *faults])})
+        chosen = next(p for p in desk.proposals if p.proposer == decision.chosen)
+        return Finished(chosen, decision=decision)
+
+
+def _extracted(extractor: Extractor, proposal: Proposal) -> tuple[str | None, str]:
+    """The proposal's answer, or why it has none where that is the extractor's fault."""
+    try:
+        return extracted(extractor, as_reference(proposal.text)), ""
+    except MixtureError as error:
+        return None, f"{proposal.proposer}: {error}"
+
+
+def _chosen(proposal: Proposal, reason: str) -> Finished:
+    return Finished(proposal, decision=Decision(chosen=proposal.proposer, reason=reason))
+
+
+FINISHES: Mapping[str, type[Synthesize] | type[Rank] | type[Vote]] = {
+    "synthesize": Synthesize,
+    "sequential": Sequential,
+    "rank": Rank,
+    "vote": Vote,
+}
+
+
+def finish_named(finish: object) -> Finish:
+    """The way to finish of that name with its usual settings, or the caller's own object.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    if isinstance(finish, str) and finish in FINISHES:
+        return FINISHES[finish]()
+    if has_methods(finish, "finish", "described") and isinstance(getattr(finish, "name", None), str):
+        own: Any = finish
+        return own  # type: ignore[no-any-return]
+    raise ConfigurationError(
+        f"finish must be one of {', '.join(map(repr, FINISHES))}, or an object with name, writes, "
+        f"described() and finish(desk), as finishes.Finish describes it; found {shown(finish)}."
+    )

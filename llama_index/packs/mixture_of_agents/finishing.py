@@ -1,0 +1,137 @@
+"""Finishing a run: the desk that a finish works at, who stands in when it fails, and the response.
+
+It knows the run and the finish's protocol, and nothing of what a particular finish does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llama_index.core.base.llms.types import ChatMessage, MessageRole
+
+from llama_index.packs.mixture_of_agents.asking import begin, call_of, changed, end, speaking
+from llama_index.packs.mixture_of_agents.endpoint import Reply
+from llama_index.packs.mixture_of_agents.errors import MixtureError
+from llama_index.packs.mixture_of_agents.finishes import Finished, Request, Synthesize
+from llama_index.packs.mixture_of_agents.placing import Outcome, Speak, place
+from llama_index.packs.mixture_of_agents.progress import Progress
+from llama_index.packs.mixture_of_agents.prompts import without_tool_turns
+from llama_index.packs.mixture_of_agents.proposers import Call
+from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal, Usage
+from llama_index.packs.mixture_of_agents.runs import LiveRun, MixtureState
+from llama_index.packs.mixture_of_agents.seats import Seat
+from llama_index.packs.mixture_of_agents.synthesis import candidates, speak
+
+
+async def answer(run: LiveRun, state: MixtureState, progress: Progress) -> MixtureResponse:
+    """Finish: by the mixture's way, else with the first proposal as it is.
+
+    Raises:
+        MixtureError: Nobody answered; it names every cause.
+    """
+    desk = RunDesk(run, state, progress)
+    # Without a proposal there is nothing to choose from: the aggregator answers alone.
+    finish = run.mixture.finish if desk.proposals else Synthesize()
+    finished = await finish.finish(desk)
+    if finished is None:
+        if not desk.proposals:
+            raise nothing_survived([*state.missing, *desk.failures], run.errors())
+        finished = Finished(desk.proposals[0])
+    if finished.message is None and not desk.has_written(finished.answer):
+        progress.answers(run.mixture.num_layers, finished.answer.proposer)
+        progress.delta(finished.answer.text)
+    return _response(run, state, desk.failures, finished)
+
+
+class RunDesk:
+    """The desk of one run; `finishes.Desk` describes it.
+
+    Args:
+        run: The run's live side.
+        state: What it has come to.
+        progress: Where the run says what it does.
+    """
+
+    def __init__(self, run: LiveRun, state: MixtureState, progress: Progress) -> None:
+        self._run, self._progress = run, progress
+        self.messages: Sequence[ChatMessage] = state.messages
+        proposals, missing = state.references()
+        self.proposals: Sequence[Proposal] = proposals
+        self.missing: Sequence[Missing] = missing
+        self.writers: Sequence[Seat] = candidates(run.mixture.aggregator, run.mixture.layers, proposals)
+        self.failures: list[Missing] = []
+        self._written: Proposal | None = None
+
+    async def ask(self, request: Request) -> tuple[Proposal | Missing, ChatMessage | None]:
+        """Place a call; what came of it, with the whole message where there is one."""
+        run, seat = self._run, self.writers[request.attempt]
+        where = (run.mixture.num_layers, request.attempt, request.turn)
+        # Only an answer may be offered the caller's tools, without which some APIs refuse tool turns.
+        messages = request.messages if request.is_answer else without_tool_turns(request.messages)
+        call = call_of(run, seat, where, request.task, messages, may_call_tools=request.is_answer)
+        begin(run, call, self._progress, "synthesis" if request.is_answer else "asked")
+        run.streamed = ""
+        way = self._answering(seat, request) if request.is_answer else speaking(seat, request.options)
+        outcome = await place(call, way, run.placing, self._progress.retries(call), seat.proposer.timeout)
+        self._keep(outcome, request)
+        await end(run, outcome, self._progress)
+        return outcome.record, outcome.message
+
+    def _answering(self, seat: Seat, request: Request) -> Speak:
+        run = self._run
+        # Tools are the aggregator's: who stands in for it is offered none.
+        options = {**request.options, **(run.aggregator_options if request.attempt == 0 else {})}
+
+        def on_delta(delta: str) -> None:
+            run.streamed += delta
+            self._progress.delta(delta)
+
+        async def write(call: Call) -> Reply:
+            given = {**changed(seat, call), **options}
+            return await speak(seat, call.messages, given, on_delta if run.streams else None)
+
+        return write
+
+    def _keep(self, outcome: Outcome, request: Request) -> None:
+        if isinstance(outcome.record, Missing):
+            self.failures.append(outcome.record)
+        elif request.is_answer:
+            self._written = outcome.record
+            if self._run.streams and not self._run.streamed:
+                self._progress.delta(outcome.record.text)  # from a store, so nothing was streamed yet
+
+    def has_written(self, record: Proposal) -> bool:
+        """Whether these words were written as the answer, and so were streamed."""
+        return record is self._written
+
+    def give_up(self, attempt: int, reason: str) -> None:
+        """A writer answered, but not so that it could be used: it counts as missing."""
+        layer = self._run.mixture.num_layers
+        self.failures.append(Missing(proposer=self.writers[attempt].name, layer=layer, reason=reason))
+
+
+def nothing_survived(missing: Sequence[Missing], errors: Sequence[BaseException]) -> MixtureError:
+    """The error of a run in which nobody answered, naming every cause."""
+    lines = "\n".join(f"- {gone}" for gone in missing)
+    return MixtureError(f"No model of the mixture answered:\n{lines}", causes=errors)
+
+
+def _response(
+    run: LiveRun, state: MixtureState, failures: Sequence[Missing], finished: Finished
+) -> MixtureResponse:
+    answered = finished.answer
+    return MixtureResponse(
+        text=answered.text,
+        proposals=state.proposals,
+        missing=[*state.missing, *failures],
+        usage=Usage.total([*state.usages(), *run.other_usage()]),
+        latency_seconds=run.elapsed(),
+        run_id=run.run_id,
+        synthesizer=answered.proposer,
+        finish=run.mixture.finish.name,
+        decision=finished.decision,
+        roles=state.roles,
+        condensed=state.condensed,
+        stopped_after=state.stopped_after,
+        message=finished.message or ChatMessage(role=MessageRole.ASSISTANT, content=answered.text),
+    )
