@@ -54,6 +54,6 @@ def recorded(model: type[ScriptedLLM] = ScriptedLLM, strategy: str = "model") ->
     a, b = model("first draft", model="a"), model(lambda _: ValueError("b is down"), model="b")
     c = model("<think>hm</think>third draft", model="c")
     aggregator = model("the final answer", model="g")
-    settings: dict[str, Any] = {"max_tokens": 64, "temperature": 0.3, "strategy": strategy}
+    settings: dict[str, Any] = {"max_tokens": 64, "temperature": 0.3, "strategy": strategy, "roles": "fixed"}
     pack = MixtureOfAgentsPack(aggregator, [a, b, c], policies=[recorder], **settings)
     return Recorded(pack, [a, b, c, aggregator], recorder)

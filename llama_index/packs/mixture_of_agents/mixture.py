@@ -206,6 +206,8 @@ def seat_mixture(
     _one_of("pass_on", pass_on, PASS_ON)
     _check_reserved(gate=gate)
     _check_early_stop(stop_early)
+    _check_meter(meter)
+    _check_config(config)
     defaults = Sampling(temperature=temperature, max_tokens=max_tokens)
     check_sampling(defaults)
     seating = Seating(strategy, temperatures, pick, pick_seed, roles != "fixed", defaults)
@@ -298,6 +300,27 @@ def _check_quorum(quorum: int | None, layers: Sequence[Sequence[Seat]]) -> None:
         raise ConfigurationError(
             f"quorum is {quorum}, but a round has only {fewest} proposers. "
             f"Use a quorum of at most {fewest}, or None to wait for all."
+        )
+
+
+def _check_meter(meter: object) -> None:
+    if meter is not None and not has_methods(meter, "measured"):
+        raise ConfigurationError(
+            "meter must be an object with measured(call, text, usage), such as records.prices.Prices(), or "
+            f"None; found {shown(meter)}."
+        )
+
+
+def _check_config(config: object) -> None:
+    try:
+        if config is not None and isinstance(config, Mapping):
+            json.dumps(dict(config))
+            return
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigurationError(f"config must be values that JSON can hold: {error}.") from error
+    if config is not None:
+        raise ConfigurationError(
+            f"config must be a mapping of names to values, or None; found {shown(config)}."
         )
 
 
