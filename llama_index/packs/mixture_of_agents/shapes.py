@@ -24,7 +24,7 @@ from llama_index.packs.mixture_of_agents.prompts import as_reference, tool_calls
 Shape = TypeVar("Shape", bound=BaseModel)
 _logger = logging.getLogger(__name__)
 
-_LONGEST = 200_000
+_LONGEST = 50_000
 """Characters of a text that are read: a shape is small, and a hostile text must not take long."""
 _MOST_BEGINNINGS = 50
 
