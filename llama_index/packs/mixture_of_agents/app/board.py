@@ -182,6 +182,15 @@ def count(number: int, thing: str) -> str:
     return f"{number:,} {thing}" + ("" if number == 1 else "s")
 
 
+def dollars(cost: float | None) -> str:
+    """An amount of money in words; what is unknown is never nothing."""
+    if cost is None:
+        return "price not known"
+    if cost == 0 or cost >= 1:
+        return f"${cost:,.2f}"
+    return f"${cost:.4f}" if cost >= 0.001 else f"${cost:.2g}"
+
+
 def opening(text: str, limit: int = 160) -> str:
     """The first words of an answer, on one line."""
     words = " ".join(printable(as_reference(text)).split())
