@@ -21,7 +21,8 @@ def refuse_cycles(models: Mapping[str, ModelConfig]) -> None:
         RefusedError: Some do; it names each cycle.
     """
     found = [_cycle_from(name, models) for name in models]
-    cycles = {frozenset(cycle): cycle for cycle in found if cycle}
+    # From behind, so that of several ways around one cycle the first stays.
+    cycles = {frozenset(cycle): cycle for cycle in reversed(found) if cycle}
     if not cycles:
         return
     raise RefusedError(
@@ -31,7 +32,7 @@ def refuse_cycles(models: Mapping[str, ModelConfig]) -> None:
                 f" is a cycle of names: {' -> '.join([*cycle, cycle[0]])}. Let one of them name a model with "
                 "its provider, such as 'openai:gpt-4o-mini'.",
             )
-            for cycle in cycles.values()
+            for cycle in reversed(cycles.values())
         ]
     )
 

@@ -145,7 +145,7 @@ def _options(
         "role_writer": None if role_writer is None else models.proposer(role_writer, ("role_writer",)),
         "finish": _finish(config.finish),
         "stop_early": None if config.stop_early is None else _early_stop(config.stop_early, embed_for),
-        "budget": None if config.budget is None else _budget(config.budget),
+        "budget": None if config.budget is None else _budget(config.budget, prices),
         "trace": None if config.trace is None else _trace(config.trace),
         "prices": prices or None,
         "config": config.described(full=True),
@@ -166,7 +166,6 @@ def _finish(finish: FinishConfig) -> Finish:
 
 def _early_stop(stop: StopConfig, embed_for: Callable[[str], Any] | None) -> Any:
     from llama_index.packs.mixture_of_agents.agreement import Agreement, Similarity
-
     from llama_index.packs.mixture_of_agents.config.embedding import embedding_named
 
     if stop.kind == "agreement":
@@ -178,11 +177,12 @@ def _early_stop(stop: StopConfig, embed_for: Callable[[str], Any] | None) -> Any
     return Similarity(model, **_given(threshold=stop.threshold))
 
 
-def _budget(budget: BudgetConfig) -> Any:
+def _budget(budget: BudgetConfig, prices: Mapping[str, Any]) -> Any:
     from llama_index.packs.mixture_of_agents.records.budget import Budget
+    from llama_index.packs.mixture_of_agents.records.prices import Prices
 
     try:
-        return Budget(**_given(**dict(budget)))
+        return Budget(**_given(**dict(budget)), prices=Prices(prices))
     except ConfigurationError as error:
         raise refused(("budget",), f": {error}") from error
 

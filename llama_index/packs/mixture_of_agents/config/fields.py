@@ -5,7 +5,6 @@ It knows no table and no key.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
@@ -15,8 +14,8 @@ from pydantic import BeforeValidator
 from llama_index.packs.mixture_of_agents.checks import number, seconds, shown, text, whole_number
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.extracting import extractor_named
+from llama_index.packs.mixture_of_agents.spreading import checked_temperatures
 
-_BOUNDS = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*\.\.\s*([0-9]*\.?[0-9]+)\s*")
 UNLIMITED = "none"
 """How TOML, which has no null, says that there is no limit."""
 
@@ -97,28 +96,16 @@ def _weights(value: object) -> object:
 
 
 def _spread(value: object) -> object:
-    if value is None:
-        return None
-    if isinstance(value, str):
-        _check_bounds(value)
-    elif isinstance(value, (list, tuple)) and value:
-        for place, held in enumerate(value):
-            number(f"[{place}]", held, 0, 2)
-    else:
-        raise ConfigurationError(
-            f" must be a list of numbers, or bounds such as '0.2..1.0'; found {shown(value)}."
-        )
+    if value is not None:
+        checked_temperatures(value)
     return value
 
 
-def _check_bounds(value: str) -> None:
-    bounds = _BOUNDS.fullmatch(value)
-    if bounds is None:
-        raise ConfigurationError(
-            f" must be two bounds such as '0.2..1.0', or a list of numbers; found {shown(value)}."
-        )
-    number("'s lower bound", float(bounds[1]), 0, 2)
-    number("'s upper bound", float(bounds[2]), 0, 2)
+def _above_zero(value: object) -> object:
+    number("", value, 0, 1, none="for the usual one")
+    if value == 0:
+        raise ConfigurationError(" must be above 0, or anything would agree; found 0.")
+    return value
 
 
 _amount = partial(_held, number)
@@ -139,8 +126,7 @@ Count = Annotated[int | None, _held(whole_number, 1, none="for no limit")]
 Counts = Annotated[int | tuple[int, ...] | None, BeforeValidator(_counts)]
 Seconds = Annotated[float | None, _held(seconds, none="for no limit"), BeforeValidator(_unlimited)]
 Grace = Annotated[float, _held(seconds, or_zero=True)]
-Share = Annotated[float | None, _amount(0, 1, none="for the usual one")]
-Likeness = Annotated[float | None, _amount(-1, 1, none="for the usual one")]
+Share = Annotated[float | None, BeforeValidator(_above_zero)]
 Window = Annotated[int | None, _held(whole_number, 2, none="for the usual one")]
 Limit = Annotated[float | None, _amount(0, 1e12, none="for no limit")]
 TokenLimit = Annotated[int | None, _held(whole_number, 0, none="for no limit")]

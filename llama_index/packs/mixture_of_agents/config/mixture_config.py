@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from llama_index.packs.mixture_of_agents.base import MixtureOfAgentsPack
     from llama_index.packs.mixture_of_agents.config.building import LLMFor
 
-_EXAMPLE_MODELS = ["fast", "mistralai:mistral-small-latest"]
+_EXAMPLE_MODELS = ["openai:gpt-4o-mini", "mistralai:mistral-small-latest"]
 
 
 def _strategy(value: object) -> object:

@@ -87,10 +87,8 @@ def plain(value: object, place: Place = ()) -> Any:
 
 
 def _text(value: str, place: Place) -> str:
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise refused(place, f" holds half a character ({error.reason}); write it anew.") from error
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise refused(place, " holds half a character (a lone surrogate); write it anew.")
     return str(value)
 
 

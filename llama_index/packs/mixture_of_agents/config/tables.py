@@ -116,12 +116,14 @@ class StopConfig(_Kind):
         "'regex:...'.",
     )
     share: fields.Share = Field(
-        None, description="For agreement: the part of the proposals that must agree, up to 1."
+        None, description="For agreement: the part of the proposals that must agree, above 0 to 1."
     )
     embed_model: fields.OptionalName = Field(
         None, description="For similarity: an embedding model, such as 'openai:text-embedding-3-small'."
     )
-    threshold: fields.Likeness = Field(None, description="For similarity: the least cosine similarity.")
+    threshold: fields.Share = Field(
+        None, description="For similarity: the least cosine of any two, above 0 to 1."
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

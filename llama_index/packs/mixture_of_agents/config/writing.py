@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -73,5 +74,19 @@ def as_toml(values: dict[str, Any]) -> str:
 
 def as_yaml(values: dict[str, Any]) -> str:
     """The text of a YAML file."""
-    text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
+    text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     return text if values else ""
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML's safe dumper, which also writes line breaks other than its own so that they come back."""
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar(
+        "tag:yaml.org,2002:str", value, style='"' if _OTHER_BREAKS.search(value) else None
+    )
+
+
+_OTHER_BREAKS = re.compile("[\x85\u2028\u2029]")
+_Dumper.add_representer(str, _text)
