@@ -39,10 +39,10 @@ from llama_index.packs.mixture_of_agents.providers.names import ModelName
 from llama_index.packs.mixture_of_agents.providers.table import ALIASES, PROVIDERS, Provider
 from llama_index.packs.mixture_of_agents.providers.variables import Variables, variables
 
-__all__ = [
+__all__ = [  # noqa: RUF022 (sorted as Python sorts, capitals with the rest)
     "ALIASES",
-    "PROVIDERS",
     "ModelName",
+    "PROVIDERS",
     "Provider",
     "Variables",
     "key_variable",

@@ -25,7 +25,7 @@ _OBJECTS = frozenset(
 """Arguments for objects, which no configuration holds: valid in Python, not worth suggesting."""
 
 
-def refuse_secrets(model: ModelName, provider: Provider, settings: Mapping[str, Any]) -> None:
+def refuse_secrets(model: ModelName, provider: Provider, settings: object) -> None:
     """Refuse settings that are no mapping of names, or that carry a key.
 
     Raises:
