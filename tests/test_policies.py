@@ -279,8 +279,9 @@ async def test_retries_and_what_the_provider_said_are_kept_with_the_answer() -> 
 
 def test_a_workflow_says_what_a_budget_and_a_trace_must_be() -> None:
     for name in ("budget", "trace"):
+        option: Any = {name: 3}
         with pytest.raises(ConfigurationError, match=f"{name} of a workflow must be"):
-            MixtureOfAgentsWorkflow(models(), ScriptedLLM("x"), **{name: 3})  # type: ignore[misc]
+            MixtureOfAgentsWorkflow(models(), ScriptedLLM("x"), **option)
 
 
 @pytest.mark.parametrize("policies", [[object()], [Diary], 3, None, "x"])
@@ -295,6 +296,6 @@ async def test_a_meter_that_fails_costs_no_answer(caplog: pytest.LogCaptureFixtu
             raise LookupError("no prices today")
 
     workflow = MixtureOfAgentsWorkflow(models(), ScriptedLLM("answer"), meter=Broken())
-    response = await workflow.run(query_str="Why?")
+    response: Any = await workflow.run(query_str="Why?")
     assert response.text == "answer"
     assert "no prices today" in caplog.text

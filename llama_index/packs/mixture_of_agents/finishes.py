@@ -135,15 +135,15 @@ class Synthesize:
 
 
 async def _written(desk: Desk, attempt: int, reading: Reading) -> Finished | None:
-    so_far = ""
-    for turn in range(reading.turns):
-        is_last = turn == reading.turns - 1
-        request = Request(attempt, reading.prompt(turn, so_far), turn=turn, is_answer=is_last)
-        record, message = await desk.ask(request)
+    so_far, last = "", reading.turns - 1
+    for turn in range(last):
+        record, _ = await desk.ask(Request(attempt, reading.prompt(turn, so_far), turn=turn))
         if isinstance(record, Missing):
             return None
         so_far = as_reference(record.text)
-    return Finished(record, message)
+    request = Request(attempt, reading.prompt(last, so_far), turn=last, is_answer=True)
+    record, message = await desk.ask(request)
+    return None if isinstance(record, Missing) else Finished(record, message)
 
 
 class Sequential(Synthesize):

@@ -11,17 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from typing import Any, TypedDict
+from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
 from pydantic import BaseModel
 
 from llama_index.packs.mixture_of_agents import prompts
 from llama_index.packs.mixture_of_agents.agreement import EarlyStop
-from llama_index.packs.mixture_of_agents.checks import has_methods, seconds, shown, whole_number
+from llama_index.packs.mixture_of_agents.checks import shown
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.facts import MixtureFacts
 from llama_index.packs.mixture_of_agents.finishes import Finish, finish_named
+from llama_index.packs.mixture_of_agents.options import check_limits, check_ways, checked_policies
 from llama_index.packs.mixture_of_agents.policies import Meter, RunPolicy
 from llama_index.packs.mixture_of_agents.proposers import CallPolicy, Proposer, check_sampling
 from llama_index.packs.mixture_of_agents.rounds import RoundLimits
@@ -31,41 +32,8 @@ from llama_index.packs.mixture_of_agents.seats import Seat
 from llama_index.packs.mixture_of_agents.spreading import Temperatures
 from llama_index.packs.mixture_of_agents.strategies import Strategy
 
-ROLES_PER = ("run", "layer", "fixed")
-PASS_ON = ("proposals", "condensed")
-
 _FINGERPRINTED = {"layers", "aggregator", "role_writer", "roles_per", "finish", "pass_on", "stop_early"}
 _WORDS = ("AGGREGATE", "REFINE", "MATERIAL", "ABSENT", "HOW_TO_REPLY", "CONDENSE", "RANK", "WRITE_ROLES")
-
-
-class MixtureOptions(TypedDict, total=False):
-    """The options of a mixture, by name; `MixtureOfAgentsPack` describes each."""
-
-    num_layers: int
-    max_tokens: int | None
-    temperature: float | None
-    timeout: float | None
-    strategy: str | Strategy
-    temperatures: Temperatures | None
-    role_writer: Any
-    roles: str
-    nb_models_by_layer: int | Sequence[int] | None
-    pick: str
-    pick_seed: int
-    finish: str | Finish
-    pass_on: str
-    stop_early: EarlyStop | None
-    gate: None
-    budget: RunPolicy | None
-    trace: RunPolicy | None
-    meter: Meter | None
-    quorum: int | None
-    quorum_grace: float
-    layer_timeout: float | None
-    max_concurrency: int | None
-    max_retries: int
-    policies: Sequence[CallPolicy | RunPolicy]
-    config: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -198,16 +166,16 @@ def seat_mixture(
     Raises:
         ConfigurationError: Anything that cannot work.
     """
-    _check_counts(num_layers, quorum, max_concurrency, max_retries)
-    seconds("quorum_grace", quorum_grace, or_zero=True)
-    seconds("timeout", timeout, none="for no limit")
-    seconds("layer_timeout", layer_timeout, none="for no limit")
-    _one_of("roles", roles, ROLES_PER)
-    _one_of("pass_on", pass_on, PASS_ON)
-    _check_reserved(gate=gate)
-    _check_early_stop(stop_early)
-    _check_meter(meter)
-    _check_config(config)
+    check_limits(
+        num_layers=num_layers,
+        quorum=quorum,
+        quorum_grace=quorum_grace,
+        timeout=timeout,
+        layer_timeout=layer_timeout,
+        max_concurrency=max_concurrency,
+        max_retries=max_retries,
+    )
+    check_ways(roles=roles, pass_on=pass_on, stop_early=stop_early, meter=meter, config=config, gate=gate)
     defaults = Sampling(temperature=temperature, max_tokens=max_tokens)
     check_sampling(defaults)
     seating = Seating(strategy, temperatures, pick, pick_seed, roles != "fixed", defaults)
@@ -223,7 +191,7 @@ def seat_mixture(
         timeout=timeout,
         max_concurrency=max_concurrency,
         max_retries=max_retries,
-        policies=_checked_policies(policies, trace=trace, budget=budget),
+        policies=checked_policies(policies, trace=trace, budget=budget),
         role_writer=_role_writer(role_writer, writer, takes_roles, strategy, roles, defaults),
         roles_per=roles,
         condenses=pass_on == "condensed",
@@ -251,49 +219,6 @@ def _role_writer(
     return aggregator if given is None else Seat.of(as_proposer(given), defaults)
 
 
-def _one_of(name: str, value: object, valid: Sequence[str]) -> None:
-    if value not in valid:
-        raise ConfigurationError(f"{name} must be {' or '.join(map(repr, valid))}; found {shown(value)}.")
-
-
-def _check_counts(num_layers: object, quorum: object, max_concurrency: object, max_retries: object) -> None:
-    meaning = "3 means two rounds of proposers and the synthesis, 1 the aggregator alone."
-    whole_number("num_layers", num_layers, 1, hint=meaning)
-    whole_number("quorum", quorum, 1, none="to wait for all")
-    whole_number("max_concurrency", max_concurrency, 1, none="for no limit")
-    whole_number("max_retries", max_retries, 0)
-
-
-def _checked_policies(policies: object, **named: RunPolicy | None) -> tuple[CallPolicy | RunPolicy, ...]:
-    """The caller's policies, then the trace, at last the budget: it sees only calls that really go out."""
-    given = policies if isinstance(policies, (list, tuple)) else None
-    if given is None or not all(_is_policy(policy) for policy in given):
-        raise ConfigurationError(
-            "policies must be a list of objects with before(call) and after(call, outcome), as "
-            "proposers.CallPolicy describes them, or with for_run(start), as policies.RunPolicy does; found "
-            f"{shown(policies)}. Pass () for none."
-        )
-    for name, policy in named.items():
-        if policy is not None and not has_methods(policy, "for_run"):
-            raise ConfigurationError(
-                f"{name} of a workflow must be a policies.RunPolicy, such as records.{name}."
-                f"{name.capitalize()}(...); found {shown(policy)}. MixtureOfAgentsPack takes shorter forms."
-            )
-    return (*given, *(policy for policy in named.values() if policy is not None))
-
-
-def _is_policy(policy: object) -> bool:
-    return has_methods(policy, "before", "after") or has_methods(policy, "for_run")
-
-
-def _check_early_stop(stop_early: object) -> None:
-    if stop_early is not None and not has_methods(stop_early, "agreed", "described"):
-        raise ConfigurationError(
-            "stop_early must be agreement.Agreement(...) or agreement.Similarity(...), or None for never; "
-            f"found {shown(stop_early)}."
-        )
-
-
 def _check_quorum(quorum: int | None, layers: Sequence[Sequence[Seat]]) -> None:
     fewest = min((len(layer) for layer in layers), default=None)
     if quorum is not None and fewest is not None and quorum > fewest:
@@ -301,30 +226,3 @@ def _check_quorum(quorum: int | None, layers: Sequence[Sequence[Seat]]) -> None:
             f"quorum is {quorum}, but a round has only {fewest} proposers. "
             f"Use a quorum of at most {fewest}, or None to wait for all."
         )
-
-
-def _check_meter(meter: object) -> None:
-    if meter is not None and not has_methods(meter, "measured"):
-        raise ConfigurationError(
-            "meter must be an object with measured(call, text, usage), such as records.prices.Prices(), or "
-            f"None; found {shown(meter)}."
-        )
-
-
-def _check_config(config: object) -> None:
-    try:
-        if config is not None and isinstance(config, Mapping):
-            json.dumps(dict(config))
-            return
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigurationError(f"config must be values that JSON can hold: {error}.") from error
-    if config is not None:
-        raise ConfigurationError(
-            f"config must be a mapping of names to values, or None; found {shown(config)}."
-        )
-
-
-def _check_reserved(**reserved: object) -> None:
-    for name, value in reserved.items():
-        if value is not None:
-            raise ConfigurationError(f"{name} is reserved for a later version; leave it None.")

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.instrumentation.dispatcher import active_instrument_tags, instrument_tags
 
 from llama_index.packs.mixture_of_agents.endpoint import Reply
 from llama_index.packs.mixture_of_agents.errors import MixtureError
-from llama_index.packs.mixture_of_agents.policies import Meter
+from llama_index.packs.mixture_of_agents.policies import CallWatch, Meter
 from llama_index.packs.mixture_of_agents.prompts import as_reference
 from llama_index.packs.mixture_of_agents.proposers import Call, CallPolicy
 from llama_index.packs.mixture_of_agents.results import Missing, Proposal, Usage
@@ -64,6 +65,7 @@ class Placing:
         max_retries: Tries after the first, for transient failures.
         clock: Monotonic seconds.
         meter: Knows what calls cost; None for nobody.
+        watches: Told of every try that goes out.
     """
 
     slots: CallSlots
@@ -71,6 +73,7 @@ class Placing:
     max_retries: int
     clock: Callable[[], float]
     meter: Meter | None = None
+    watches: Sequence[CallWatch] = ()
 
 
 Speak = Callable[[Call], Awaitable[Reply]]
@@ -132,7 +135,9 @@ async def _spoken(
 
     async def attempt() -> Reply:
         async with placing.slots.hold():
-            return await _without_exits(lambda: speak(call))
+            with instrument_tags(active_instrument_tags.get() | _tags(call)):
+                _send(placing.watches, call)
+                return await _without_exits(lambda: speak(call))
 
     def retry(error: BaseException, wait: float) -> None:
         nonlocal retries
@@ -152,6 +157,20 @@ async def _spoken(
         return _failed(call, error)
     reply = _measured(call, task.result(), placing.meter)
     return _answered(call, reply, took, {"retries": retries} if retries else {})
+
+
+def _tags(call: Call) -> dict[str, Any]:
+    """What LlamaIndex's own spans and events of a call tell of it, to whoever listens to them."""
+    return {"moa.layer": call.layer, "moa.task": call.task, "moa.proposer": call.proposer}
+
+
+def _send(watches: Sequence[CallWatch], call: Call) -> None:
+    """Tell everyone that a call goes out; one that fails costs no answer."""
+    for watch in watches:
+        try:
+            watch.sent(call)
+        except Exception:
+            _logger.warning("%s failed as a call went out", type(watch).__name__, exc_info=True)
 
 
 def _measured(call: Call, reply: Reply, meter: Meter | None) -> Reply:

@@ -68,6 +68,17 @@ class RunWatch(Protocol):
         """The run is over; called once, also when it failed or was cancelled."""
 
 
+@runtime_checkable
+class CallWatch(Protocol):
+    """A `RunWatch` with this method, too, is told of every try at a call that goes out."""
+
+    def sent(self, call: Call) -> None:
+        """No policy has answered or refused it, and a slot is free: it goes out now.
+
+        Context variables set here hold for this try, in whatever task or thread it is carried out.
+        """
+
+
 class Meter(Protocol):
     """Knows what calls cost."""
 

@@ -6,12 +6,14 @@ Steps carry; what they carry out is decided elsewhere (`mixture`, `rounds`, `pro
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import logging
 import time
 import uuid
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +36,10 @@ from llama_index.packs.mixture_of_agents.events import (
     SynthesizeEvent,
 )
 from llama_index.packs.mixture_of_agents.finishing import answer
-from llama_index.packs.mixture_of_agents.mixture import MixtureOptions, seat_mixture
+from llama_index.packs.mixture_of_agents.mixture import seat_mixture
+from llama_index.packs.mixture_of_agents.options import MixtureOptions
 from llama_index.packs.mixture_of_agents.placing import Placing
-from llama_index.packs.mixture_of_agents.policies import RunStart, RunWatch
+from llama_index.packs.mixture_of_agents.policies import CallWatch, RunStart, RunWatch
 from llama_index.packs.mixture_of_agents.progress import Progress
 from llama_index.packs.mixture_of_agents.prompts import as_reference
 from llama_index.packs.mixture_of_agents.proposers import CallPolicy
@@ -125,13 +128,18 @@ class MixtureOfAgentsWorkflow(Workflow):
                 messages=asked,
                 checkpoint=checkpoint_path(checkpoint),
             )
-        run = self._live_run(start_event, kwargs.pop("run_id", None) or uuid.uuid4().hex)
-        run.streams, run.aggregator_options = streams, aggregator_options or {}
-        begin = super().run
-        handler = begun_in(run, lambda: begin(ctx=ctx, start_event=start_event, run_id=run.run_id, **kwargs))
-        self._arm_deadline(run, handler)
-        run.watch = asyncio.ensure_future(_end_with(run, handler))
-        return handler
+        run_id, begin = kwargs.pop("run_id", None) or uuid.uuid4().hex, super().run
+
+        def begun() -> WorkflowHandler:
+            run = self._live_run(start_event, run_id)
+            run.streams, run.aggregator_options = streams, aggregator_options or {}
+            handler = begun_in(run, lambda: begin(ctx=ctx, start_event=start_event, run_id=run_id, **kwargs))
+            self._arm_deadline(run, handler)
+            run.watch = asyncio.ensure_future(_end_with(run, handler))
+            return handler
+
+        # A context of its own: what takes part in a run may set variables for all of it, and no one else.
+        return contextvars.copy_context().run(begun)
 
     def _live_run(self, event: StartEvent | None, run_id: str) -> LiveRun:
         policies: list[CallPolicy] = []
@@ -161,6 +169,8 @@ class MixtureOfAgentsWorkflow(Workflow):
                 policies.append(part)
             if isinstance(part, RunWatch):
                 run.watches = [*run.watches, part]
+            if isinstance(part, CallWatch):
+                run.placing = replace(run.placing, watches=[*run.placing.watches, part])
 
     def _arm_deadline(self, run: LiveRun, handler: WorkflowHandler) -> None:
         if self.mixture.timeout is None:
