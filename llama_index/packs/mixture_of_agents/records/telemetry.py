@@ -67,7 +67,10 @@ class Telemetry:
         self._contents = asked if contents is None else contents
 
     def for_run(self, start: RunStart) -> RunSpans:
-        """The spans of one run; its first one begins now, under the caller's current span."""
+        """The spans of one run; its first one begins now, under the caller's current span.
+
+        It is made the current one: a run begins in a context of its own, which the caller's never sees.
+        """
         return RunSpans(get_tracer(SCOPE, tracer_provider=self._provider), start, contents=self._contents)
 
 
@@ -140,9 +143,12 @@ class RunSpans:
             attributes["gen_ai.input.messages"] = conventions.input_messages(start.messages)
         self._span = tracer.start_span(conventions.run_name(), attributes=attributes)
         self._inside = set_span_in_context(self._span)
+        self._enter(self._span)
 
     def asks(self, call: Call) -> None:
         """A step begins."""
+        if not self._span.is_recording():  # over, or not sampled
+            return
         layer = self._layer(call.layer)
         name, place = conventions.step_name(call), conventions.place_attributes(call)
         span = self._tracer.start_span(name, context=layer.inside, attributes=place)
@@ -174,6 +180,8 @@ class RunSpans:
 
     def happened(self, event: ProgressEvent) -> None:
         """A round opens, a try failed and another follows, or the proposals agree."""
+        if not self._span.is_recording():
+            return
         if event.kind == "round":
             self._layer(event.layer)
         elif event.kind == "agreed":
