@@ -128,11 +128,18 @@ def _labelled(lines: Sequence[str]) -> Iterator[Role]:
                 continue
             field = _field_name(found["field"])
             if field == "name" and parts.get("name"):
-                yield Role(**parts)
+                yield _role_of(parts)
                 parts = {}
             parts[field] = found["value"].strip(_MARKUP)
     if parts.get("name"):
-        yield Role(**parts)
+        yield _role_of(parts)
+
+
+def _role_of(parts: dict[str, str]) -> Role:
+    name, colon, rest = parts["name"].partition(": ")
+    if colon and len(parts) == 1:  # "Role 1: A nurse: looks at people"
+        return Role(name=name.strip(_MARKUP), perspective=rest.strip(_MARKUP))
+    return Role(**parts)
 
 
 def _field_name(written: str) -> str:
