@@ -98,7 +98,11 @@ def _extra_requirements(extra: str) -> list[Requirement]:
 
 
 # Rooms that may use an extra's libraries.
-EXTRAS_OF_ROOM = {"sparse_moe": ("sparse-moe",), "app": ("cli", "sparse-moe", "plots")}
+EXTRAS_OF_ROOM = {
+    "sparse_moe": ("sparse-moe",),
+    "app": ("cli", "sparse-moe", "plots"),
+    "records": ("otel",),
+}
 # Clients whose own tables are consulted where the user has installed them, and done without elsewhere.
 CONSULTED_BY_ROOM = {"sampling": {"llama_index.llms.anthropic"}}
 
@@ -127,6 +131,8 @@ def _modules_of(requirement: Requirement) -> set[str]:
     kind, _, rest = name.removeprefix("llama-index-").partition("-")
     if name == "llama-index-workflows":
         return {"workflows"}
+    if name == "llama-index-instrumentation":
+        return {"llama_index_instrumentation"}
     if name.startswith("llama-index-"):
         return {f"llama_index.{kind}" + (f".{rest.replace('-', '_')}" if rest else "")}
     provided = {
