@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.embeddings import MockEmbedding
+from pydantic import Field
 
 from llama_index.packs.mixture_of_agents.agreement import Agreement, EarlyStop, Similarity
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, MixtureError
@@ -22,7 +23,7 @@ class Directions(BaseEmbedding):
 
     latency: float = 0.0
     api_key: str = "secret"
-    threads: list[str] = []
+    threads: list[str] = Field(default_factory=list)
 
     def _get_text_embedding(self, text: str) -> list[float]:
         time.sleep(self.latency)

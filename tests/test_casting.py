@@ -49,7 +49,8 @@ def names(text: str, count: int = 2) -> list[str] | None:
         "Role: a nurse, Perspective: looks at people, Instructions: Ask how they fare.",
         "1. Role: a cautious economist\nPerspective: looks at costs\nInstructions: Count them.\n\n"
         "2. Role: a nurse\nPerspective: looks at people\nInstructions: Ask how they fare.",
-        "### Role 1: **a cautious economist**\n- **Perspective:** looks at costs\n- **Instructions:** Count them.\n"
+        "### Role 1: **a cautious economist**\n- **Perspective:** looks at costs\n"
+        "- **Instructions:** Count them.\n"
         "### Role 2: **a nurse**\n- **Perspective**: looks at people\n- **Instructions**: Ask how they fare.",
         "Name: a cautious economist\nPerspective: looks at costs\nInstruction: Count them.\n"
         "Name: a nurse\nPerspective: looks at people\nInstruction: Ask how they fare.",
@@ -63,7 +64,7 @@ def test_whole_roles_are_read_in_many_forms(text: str) -> None:
     "text",
     [
         "1. A cautious economist: looks at costs\n2. A nurse: looks at people",
-        "Here are the roles:\n\n1) **A cautious economist** - looks at costs\n2) **A nurse** - looks at people",
+        "These are they:\n\n1) **A cautious economist** - looks at costs\n2) **A nurse** - looks at people",
         "- A cautious economist: looks at costs\n- A nurse: looks at people",
         "* **A cautious economist**: looks at costs\n* **A nurse**: looks at people",
         "Role 1: A cautious economist: looks at costs\nRole 2: A nurse: looks at people",

@@ -83,6 +83,10 @@ class AppendingLLM(ScriptedLLM):
         return {"messages": kwargs["chat_history"]}
 
 
+def scripted(kind: type[ScriptedLLM] = ScriptedLLM, **settings: Any) -> ScriptedLLM:
+    return kind("x", **settings)
+
+
 @pytest.mark.parametrize("model", [MockLLM(), ScriptedLLM("x"), object(), None])
 def test_a_model_that_can_do_nothing_special_is_asked_as_it_is(model: Any) -> None:
     asked = question()
@@ -113,7 +117,7 @@ def test_openai_is_told_that_it_must_call_and_takes_the_schema_in_its_strict_mod
 
 
 def test_a_class_that_cannot_require_a_call_is_not_asked_to(caplog: pytest.LogCaptureFixture) -> None:
-    model = OldLLM("x", is_function_calling_model=True)
+    model = scripted(OldLLM, is_function_calling_model=True)
     _, options = shaped_request(model, question(), Pick)
     assert options["tools"] == ["Pick"]
     assert "tool_required" not in options["asked"]
@@ -122,13 +126,13 @@ def test_a_class_that_cannot_require_a_call_is_not_asked_to(caplog: pytest.LogCa
 
 def test_the_callers_messages_are_not_written_into() -> None:
     asked = question()
-    messages, _ = shaped_request(AppendingLLM("x", is_function_calling_model=True), asked, Pick)
+    messages, _ = shaped_request(scripted(AppendingLLM, is_function_calling_model=True), asked, Pick)
     assert len(messages) == 2
     assert len(asked) == 1
 
 
 def test_a_model_that_holds_to_a_schema_gets_it() -> None:
-    _, options = shaped_request(SchemaLLM(), question(), People)
+    _, options = shaped_request(SchemaLLM(max_tokens=None), question(), People)
     assert options == {"json_schema": strict_schema(People.model_json_schema())}
 
 
@@ -169,7 +173,7 @@ def test_a_class_that_keeps_its_calls_elsewhere_is_asked_for_them() -> None:
         def get_tool_calls_from_response(self, *args: Any, **kwargs: Any) -> list[ToolSelection]:
             return [ToolSelection(tool_id="", tool_name="Pick", tool_kwargs={"choice": 3})]
 
-    assert read_shape(Elsewhere("x"), said(""), Pick) == Pick(choice=3)
+    assert read_shape(scripted(Elsewhere), said(""), Pick) == Pick(choice=3)
 
 
 def test_a_class_that_fails_to_tell_its_calls_leaves_the_text() -> None:
@@ -177,8 +181,8 @@ def test_a_class_that_fails_to_tell_its_calls_leaves_the_text() -> None:
         def get_tool_calls_from_response(self, *args: Any, **kwargs: Any) -> list[ToolSelection]:
             raise KeyError("no calls")
 
-    assert isinstance(Broken("x"), FunctionCallingLLM)
-    assert read_shape(Broken("x"), said('{"choice": 4}'), Pick) == Pick(choice=4)
+    assert isinstance(scripted(Broken), FunctionCallingLLM)
+    assert read_shape(scripted(Broken), said('{"choice": 4}'), Pick) == Pick(choice=4)
 
 
 @pytest.mark.parametrize(

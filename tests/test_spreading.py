@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -20,7 +21,7 @@ def test_bounds_are_met_and_the_seats_between_are_evenly_apart(low: float, width
     assert values == sorted(values)
     assert math.isclose(values[0], low, abs_tol=1e-4)
     assert math.isclose(values[-1], low + width, abs_tol=1e-4)
-    steps = [b - a for a, b in zip(values, values[1:], strict=False)]
+    steps = [b - a for a, b in itertools.pairwise(values)]
     assert max(steps) - min(steps) < 3e-4
     assert all(0 <= value <= 2 for value in values)
 

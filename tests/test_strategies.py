@@ -100,7 +100,7 @@ def test_temperatures_may_be_given_as_bounds() -> None:
 
 
 def test_temperatures_that_are_none_are_refused_before_anyone_is_seated() -> None:
-    with pytest.raises(ConfigurationError, match="'0.2..1.0'"):
+    with pytest.raises(ConfigurationError, match=r"'0\.2\.\.1\.0'"):
         temperature_strategy("hot")
 
 

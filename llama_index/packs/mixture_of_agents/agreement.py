@@ -1,7 +1,7 @@
 """When the proposals of a round agree, so that remaining rounds can be skipped.
 
-`Agreement` compares extracted answers, `Similarity` embeddings. They see texts alone: who wrote them, and what
-is skipped, is not known here.
+`Agreement` compares extracted answers, `Similarity` embeddings. They see texts alone: who wrote them, and
+what is skipped, is not known here.
 """
 
 from __future__ import annotations
@@ -155,9 +155,9 @@ async def _embedded(model: BaseEmbedding, texts: list[str]) -> list[list[float]]
     except (asyncio.CancelledError, MixtureError):
         raise
     except Exception as error:
+        said = shortened(f"{type(error).__name__}: {error}")
         raise MixtureError(
-            f"The embedding model {type(model).__name__} failed: {shortened(f'{type(error).__name__}: {error}')}",
-            causes=[error],
+            f"The embedding model {type(model).__name__} failed: {said}", causes=[error]
         ) from error
 
 

@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import cycle, islice
 from random import Random
-from typing import Any
+from typing import Any, TypeVar, overload
 
-from llama_index.packs.mixture_of_agents.checks import shown, text
+from llama_index.packs.mixture_of_agents.checks import shown
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.proposers import Proposer
 from llama_index.packs.mixture_of_agents.results import Role
@@ -23,6 +23,7 @@ from llama_index.packs.mixture_of_agents.spreading import Spread, Temperatures, 
 
 Strategy = Callable[[int, Sequence[Proposer], int], list[Proposer]]
 """(layer from 1, the proposers given, how many are wanted) -> who proposes in that layer."""
+Given = TypeVar("Given", bound=Strategy)
 
 FIXED_ROLES = (
     Role(
@@ -130,7 +131,17 @@ STRATEGIES: dict[str, Strategy] = {
 _BUILT_IN = frozenset(STRATEGIES)
 
 
-def register_strategy(name: str, function: Strategy | None = None, *, replace: bool = False) -> Any:
+@overload
+def register_strategy(name: str, function: Given, *, replace: bool = False) -> Given: ...
+
+
+@overload
+def register_strategy(
+    name: str, function: None = None, *, replace: bool = False
+) -> Callable[[Given], Given]: ...
+
+
+def register_strategy(name: str, function: Any = None, *, replace: bool = False) -> Any:
     """Make a strategy known by name, in this process; also as a decorator, `@register_strategy("mine")`.
 
     Args:
@@ -146,17 +157,22 @@ def register_strategy(name: str, function: Strategy | None = None, *, replace: b
     """
     if function is None:
         return lambda given: register_strategy(name, given, replace=replace)
-    text("A strategy's name", name)
-    if not isinstance(name, str) or (name in _BUILT_IN and not replace):
+    _check_name(name)
+    if name in _BUILT_IN and not replace:
         raise ConfigurationError(
-            f"{shown(name)} is a built-in strategy or no name; give yours another one, or pass replace=True "
-            "to put it in the place of the built-in one."
+            f"{name!r} is a built-in strategy; give yours another name, or pass replace=True to put it in "
+            "the place of the built-in one."
         )
     if not callable(function):
         raise ConfigurationError(f"The strategy {name!r} must be a function; found {shown(function)}.")
     _check_arguments(function)
     STRATEGIES[name] = function
     return function
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name.strip():
+        raise ConfigurationError(f"A strategy's name must be a non-empty text; found {shown(name)}.")
 
 
 def strategy_named(strategy: object) -> Strategy:
