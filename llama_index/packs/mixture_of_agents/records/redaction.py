@@ -26,27 +26,28 @@ Redact = bool | Callable[[str], str] | Sequence[str | re.Pattern[str]]
 
 _SECRET_FIELD = re.compile(
     r"(api|access|secret|private|subscription)[-_]?key(_id)?$|authorization|credential|passw(or)?d|secret"
-    r"|headers?$|cookie|(^|[-_])(auth|access|api|bearer|refresh|session|id)?[-_]?token$",
+    r"|headers$|cookie|(^|[-_])(auth|access|api|bearer|refresh|session|id)?[-_]?token$",
     re.IGNORECASE,
 )
-# Most have a beginning of their own; a digit tells them from words with hyphens.
+# Most have a beginning of their own; a digit tells them from words with hyphens. What a pattern may look
+# ahead is bounded, or a text made for it would take minutes.
 _KEY = re.compile(
     r"(?<![A-Za-z0-9])(?:"
-    r"(?:sk|pk|rk|xai|pplx|gsk|tgp|nvapi|r8|hf|csk|fw)[-_](?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{16,}"
+    r"(?:sk|pk|rk|xai|pplx|gsk|tgp|nvapi|r8|hf|csk|fw)[-_](?=[A-Za-z_-]{0,40}[0-9])[A-Za-z0-9_-]{16,}"
     r"|AIza[A-Za-z0-9_-]{30,}"
     r"|(?:ghp|gho|ghs|ghu|github_pat|glpat|xoxb|xoxp)[-_][A-Za-z0-9_-]{16,}"
     r"|A[KS]IA[A-Z0-9]{16}"
-    r"|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
+    r"|(?<![_-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
     r")"
 )
 _AFTER_NAME = re.compile(
-    r"(?P<name>\b(?:bearer|basic)[ \t]+|\b(?:authorization|x-api-key|api[-_]?key|access[-_]?token)"
-    r"[\"']?[ \t]*[:=][ \t]*[\"']?(?:(?:bearer|basic)[ \t]+)?)"
-    r"(?=[^\s\"']*[0-9])(?P<value>[A-Za-z0-9._~+/=-]{12,})",
+    r"(?P<name>\bbearer[ \t]{1,8}|\b(?:authorization|x-api-key|api[-_]?key|access[-_]?token)"
+    r"[\"']?[ \t]{0,8}[:=][ \t]{0,8}[\"']?(?:(?:bearer|basic)[ \t]{1,8})?)"
+    r"(?=[^\s\"']{0,60}[0-9])(?P<value>[A-Za-z0-9._~+/=-]{12,})",
     re.IGNORECASE,
 )
-# Three words of which one stands before each named key: most texts have none, and are done with sooner.
-_MAY_NAME_ONE = re.compile(r"bearer|basic|authorization|key|token", re.IGNORECASE)
+# One of these stands before each named key: most texts have none, and are done with sooner.
+_MAY_NAME_ONE = re.compile(r"bearer|authorization|key|token", re.IGNORECASE)
 _PLAIN_FIELDS = frozenset({"role", "block_type"})
 _BINARY_FIELDS = frozenset({"image", "audio", "video", "data"})
 
@@ -75,8 +76,16 @@ def cleaned(value: Any) -> Any:
 
 
 def _cleaned_field(name: str, value: Any) -> Any:
-    is_secret = value is not None and not isinstance(value, bool) and _SECRET_FIELD.search(name)
-    return SECRET if is_secret else cleaned(value)
+    return _hidden(value) if _SECRET_FIELD.search(name) else cleaned(value)
+
+
+def _hidden(value: Any) -> Any:
+    """The same shape, with a secret in each place."""
+    if isinstance(value, Mapping):
+        return {str(name): _hidden(held) for name, held in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_hidden(held) for held in value]
+    return value if value is None or isinstance(value, bool) else SECRET
 
 
 def summary(text: str) -> str:
@@ -108,15 +117,15 @@ class Redaction:
         self._rewrite = _rewriter(redact)
 
     def text(self, text: str) -> str:
-        """A text that a person or a model wrote."""
-        return scrubbed(text) if self._rewrite is None else self._rewrite(scrubbed(text))
+        """A text that a person or a model wrote; secrets are still in it, for `cleaned` to find."""
+        return text if self._rewrite is None else self._rewrite(text)
 
     def optional(self, text: str | None) -> str | None:
         """Likewise, where there may be none."""
         return None if text is None else self.text(text)
 
     def message(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        """A chat message, as JSON."""
+        """A chat message, as JSON, cleaned."""
         plain: dict[str, Any] = cleaned(message)
         if self._whole:
             blocks = [{"block_type": "text", "text": summary(_content(b))} for b in plain.get("blocks", ())]
@@ -124,7 +133,7 @@ class Redaction:
         return plain if self._rewrite is None else self._rewritten(plain)
 
     def settings(self, settings: Mapping[str, Any] | None) -> dict[str, Any] | None:
-        """A configuration; texts may stand anywhere in it."""
+        """A configuration, cleaned; texts may stand anywhere in it."""
         if settings is None:
             return None
         plain: dict[str, Any] = cleaned(settings)

@@ -1,0 +1,142 @@
+"""A cache of answers across runs and processes, for who asks for one.
+
+It keeps answers by the content of their calls, in one SQLite file. Failures are not kept, nor answers that
+ask for tools: whether those tools would still say the same, nobody here knows. What the cache
+cannot do costs a warning, never a call. It knows nothing of rounds.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from llama_index.packs.mixture_of_agents.checks import shown
+from llama_index.packs.mixture_of_agents.errors import ConfigurationError, TraceError
+from llama_index.packs.mixture_of_agents.proposers import Call
+from llama_index.packs.mixture_of_agents.records.answers import call_key
+from llama_index.packs.mixture_of_agents.records.redaction import cleaned
+from llama_index.packs.mixture_of_agents.results import Missing, Proposal
+from llama_index.packs.mixture_of_agents.threads import in_thread
+
+FROM_CACHE = "cache"
+"""Stands in `details["source"]` of a proposal that came from the cache; its usage is that of the call which
+was answered, and now took nothing."""
+_APPLICATION = 0x6D6F6131
+"""Marks the file as ours, so that no one else's database is written to."""
+_LAYOUT = 1
+_ASKS_FOR_TOOLS = ("tool_calls", "tool_use", "function_call")
+_PATIENCE = 5.0
+"""Seconds to wait for another process that is writing."""
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, kept_at REAL NOT NULL, proposal TEXT NOT NULL)"
+)
+
+_logger = logging.getLogger(__name__)
+
+
+class AnswerCache:
+    """A `CallPolicy` that answers what was answered before: `MixtureOfAgentsPack(..., policies=[cache])`.
+
+    At a temperature above 0 it makes equal what otherwise differs from run to run. It holds what was said,
+    so it is as private as that; its owner alone may read it.
+
+    Args:
+        path: The file; it is made where there is none. Processes may share it, on a local disk.
+        clock: Seconds since 1970.
+
+    Raises:
+        TraceError: It cannot be opened, or is no such file.
+        ConfigurationError: It is no path.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, clock: Callable[[], float] = time.time) -> None:
+        if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+            raise ConfigurationError(f"A cache needs the path of a file; found {shown(path)}.")
+        self.path, self._clock = Path(path), clock
+        self._warned = False
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            with self._opened() as database:
+                _prepare(database)
+        except (OSError, ValueError, sqlite3.Error) as error:
+            raise TraceError(
+                f"The cache {self.path} cannot be used ({error}). See that it is a file of this package and "
+                "may be written to, or pass another path."
+            ) from error
+
+    async def before(self, call: Call) -> Proposal | None:
+        """The answer to such a call, where there was one."""
+        found = await in_thread(lambda: self._find(call_key(call)))
+        if found is None:
+            return None
+        details = {**found.details, "source": FROM_CACHE}
+        return found.model_copy(update={"layer": call.layer, "details": details})
+
+    async def after(self, call: Call, outcome: Proposal | Missing) -> None:
+        """Keep an answer."""
+        if isinstance(outcome, Proposal) and _is_whole(outcome):
+            await in_thread(lambda: self._keep(call_key(call), outcome))
+
+    def __len__(self) -> int:
+        with self._opened() as database:
+            (count,) = database.execute("SELECT count(*) FROM answers").fetchone()
+        return int(count)
+
+    def _find(self, key: str) -> Proposal | None:
+        try:
+            with self._opened() as database:
+                row = database.execute("SELECT proposal FROM answers WHERE key = ?", (key,)).fetchone()
+            return None if row is None else Proposal.model_validate(json.loads(row[0]))
+        except (sqlite3.Error, ValidationError, ValueError) as error:
+            self._warn(error)
+            return None
+
+    def _keep(self, key: str, proposal: Proposal) -> None:
+        # In ASCII: SQLite takes no half of a surrogate pair, and ends texts at NUL in some of its tools.
+        text = json.dumps(cleaned(proposal.model_dump(mode="json")))
+        try:
+            with self._opened() as database, database:
+                row = (key, self._clock(), text)
+                database.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", row)
+        except sqlite3.Error as error:
+            self._warn(error)
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        # For each use anew: a connection belongs to one thread, and may not go through a fork.
+        with closing(sqlite3.connect(self.path, timeout=_PATIENCE)) as database:
+            yield database
+
+    def _warn(self, error: Exception) -> None:
+        if not self._warned:
+            self._warned = True
+            _logger.warning("The cache %s cannot be used (%s); calls go out instead", self.path, error)
+
+
+def _is_whole(proposal: Proposal) -> bool:
+    """Whether the text is all there was: a proposal does not hold the tools that were asked for."""
+    return bool(proposal.text.strip()) and proposal.details.get("finish_reason") not in _ASKS_FOR_TOOLS
+
+
+def _prepare(database: sqlite3.Connection) -> None:
+    with database:
+        database.execute("BEGIN IMMEDIATE")  # several processes may make the same file
+        (application,) = database.execute("PRAGMA application_id").fetchone()
+        (layout,) = database.execute("PRAGMA user_version").fetchone()
+        (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if application == _APPLICATION and layout > _LAYOUT:
+            raise ValueError(f"its layout is {layout}, and this version knows up to {_LAYOUT}")
+        if application != _APPLICATION and (tables or application):
+            raise ValueError("it is another program's database")
+        database.execute(_TABLE)
+        database.execute(f"PRAGMA application_id = {_APPLICATION}")
+        database.execute(f"PRAGMA user_version = {_LAYOUT}")
