@@ -132,6 +132,9 @@ def test_three_roles_here_and_one_model_elsewhere(local: SparseMoELLM, echo: str
     _check_answer(response)
     _check_prompts(response, heard)
     _check_sharing(heard)
+    routed = [p.details["sparse_moe"]["layers"] for p in response.proposals if p.proposer in ROLES]
+    assert len(routed) == 6
+    assert all(layer["load"] for layers in routed for layer in layers)
     used = [usage_of(call.response) for call in heard.calls if call.response]
     assert response.usage == Usage.total(used)
     assert response.usage.prompt_tokens == sum(one.prompt_tokens or 0 for one in used) > 2000
