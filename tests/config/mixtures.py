@@ -11,7 +11,7 @@ from llama_index.packs.mixture_of_agents.config import MixtureConfig
 from llama_index.packs.mixture_of_agents.config.secrecy import looks_secret
 from llama_index.packs.mixture_of_agents.providers.secrecy import is_secret_name
 
-_ANY = st.text(st.characters(exclude_categories=("Cs",)), max_size=12).filter(lambda t: not looks_secret(t))
+_ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=12).filter(lambda t: not looks_secret(t))
 _NAME = st.text(string.ascii_letters + string.digits + "-_.:/ é\"'#", min_size=1, max_size=12).filter(
     lambda text: bool(text.strip()) and not looks_secret(text) and not is_secret_name(text)
 )

@@ -113,7 +113,7 @@ def test_no_synonym_is_a_field_and_each_leads_to_one() -> None:
 def test_it_cannot_be_changed() -> None:
     config = MixtureConfig(layer=2)
     with pytest.raises(ValidationError, match="frozen"):
-        config.num_layers = 3  # type: ignore[misc]
+        config.num_layers = 3
 
 
 def test_updated_is_checked_anew_and_keeps_the_rest() -> None:

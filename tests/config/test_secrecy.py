@@ -120,5 +120,9 @@ def test_ordinary_words_are_no_secrets(text: str) -> None:
 
 def test_tokens_that_are_no_secrets_stay() -> None:
     settings = {"eos_token": "</s>", "max_new_tokens": 5, "tokenizer": "x", "keywords": ["a"]}
-    assert MixtureConfig(aggregator={"model": "m", "settings": settings}, max_tokens=5, budget={"tokens": 9})
+    config = MixtureConfig(
+        aggregator={"model": "m", "settings": settings}, max_tokens=5, budget={"tokens": 9}
+    )
+    assert config.aggregator is not None
+    assert config.aggregator.settings == settings
     assert MixtureConfig(models={"token": "m", "secret": "m"}).models.keys() == {"token", "secret"}

@@ -88,9 +88,11 @@ def _without_null(value: object) -> None:
 
 
 def _weights(value: object) -> object:
-    if value is not None and not (isinstance(value, dict) and value):
+    if value is None:
+        return value
+    if not isinstance(value, dict) or not value:
         raise ConfigurationError(f" must be a table of numbers, by proposers' names; found {shown(value)}.")
-    for name, weight in (value or {}).items() if isinstance(value, dict) else ():
+    for name, weight in value.items():
         number(f".{name}", weight, 0, 1e12)
     return value
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError
-from pydantic_core import ErrorDetails
 from typing_extensions import Self
 
 from llama_index.packs.mixture_of_agents.config import fields
@@ -59,47 +58,49 @@ class MixtureConfig(Table):
     """
 
     proposers: tuple[tuple[ProposerConfig, ...], ...] = Field(
-        (),
+        default=(),
         description="Who proposes: models by name or as tables; one list for all rounds, or a list for each.",
         examples=[_EXAMPLE_MODELS],
     )
     aggregator: ProposerConfig | None = Field(
-        None,
+        default=None,
         description="Who writes the answer; without it, the first proposer's model.",
         examples=["openai:gpt-4o"],
     )
     num_layers: fields.Layers = Field(
-        3, description="Rounds of proposers and the finish: 3 is two rounds and the answer.", examples=[2]
+        default=3,
+        description="Rounds of proposers and the finish: 3 is two rounds and the answer.",
+        examples=[2],
     )
     strategy: Annotated[str, BeforeValidator(_strategy)] = Field(
-        "model",
+        default="model",
         description="Who proposes in a round: 'model', 'role', 'temperature', 'self', or a registered name.",
         examples=["role"],
     )
     temperatures: fields.Temperatures = Field(
-        None,
+        default=None,
         description="For the strategy 'temperature': a list, or bounds to space them between.",
         examples=["0.2..1.0"],
     )
     role_writer: ProposerConfig | None = Field(
-        None,
+        default=None,
         description="For the strategy 'role': who writes the roles; without it, the aggregator.",
         examples=["openai:gpt-4o"],
     )
     roles: Annotated[str, fields.one_of("run", "layer", "fixed")] = Field(
-        "run",
+        default="run",
         description="Roles are written once for a 'run' or for each 'layer', or are our 'fixed' ones.",
         examples=["layer"],
     )
     nb_models_by_layer: fields.Counts = Field(
-        None, description="How many propose: one number, or one for each round.", examples=[4]
+        default=None, description="How many propose: one number, or one for each round.", examples=[4]
     )
     pick: Annotated[str, fields.one_of("cycle", "sample")] = Field(
-        "cycle",
+        default="cycle",
         description="How so many are picked from the proposers: 'cycle' or 'sample'.",
         examples=["sample"],
     )
-    pick_seed: fields.Whole = Field(0, description="Seed of the sampling of proposers.", examples=[7])
+    pick_seed: fields.Whole = Field(default=0, description="Seed of the sampling of proposers.", examples=[7])
     finish: FinishConfig = Field(
         default_factory=FinishConfig,
         description="How the last round becomes an answer: 'synthesize', 'sequential', 'rank' or 'vote', or "
@@ -107,42 +108,46 @@ class MixtureConfig(Table):
         examples=["rank"],
     )
     pass_on: Annotated[str, fields.one_of("proposals", "condensed")] = Field(
-        "proposals",
+        default="proposals",
         description="What the next round reads: all 'proposals', or one 'condensed' text.",
         examples=["condensed"],
     )
     temperature: fields.Temperature = Field(
-        None, description="Sampling temperature of every call, 0 to 2.", examples=[0.7]
+        default=None, description="Sampling temperature of every call, 0 to 2.", examples=[0.7]
     )
     max_tokens: fields.Tokens = Field(
-        None, description="Longest answer of every call, in tokens.", examples=[800]
+        default=None, description="Longest answer of every call, in tokens.", examples=[800]
     )
     timeout: fields.Seconds = Field(
-        200, description="Seconds for a whole run; 'none' for no limit.", examples=[120]
+        default=200, description="Seconds for a whole run; 'none' for no limit.", examples=[120]
     )
-    layer_timeout: fields.Seconds = Field(None, description="Seconds for a round.", examples=[45])
+    layer_timeout: fields.Seconds = Field(default=None, description="Seconds for a round.", examples=[45])
     quorum: fields.Count = Field(
-        None, description="Go on when so many proposals are in; without it, wait for all.", examples=[2]
+        default=None,
+        description="Go on when so many proposals are in; without it, wait for all.",
+        examples=[2],
     )
     quorum_grace: fields.Grace = Field(
-        0.0, description="Seconds to wait on after the quorum is met.", examples=[1.5]
+        default=0.0, description="Seconds to wait on after the quorum is met.", examples=[1.5]
     )
     max_concurrency: fields.Count = Field(
-        None, description="Most calls in flight, over all runs.", examples=[8]
+        default=None, description="Most calls in flight, over all runs.", examples=[8]
     )
     max_retries: fields.Retries = Field(
-        2, description="Tries after the first, for transient failures.", examples=[4]
+        default=2, description="Tries after the first, for transient failures.", examples=[4]
     )
     stop_early: StopConfig | None = Field(
-        None,
+        default=None,
         description="Skip the remaining rounds when the proposals of one agree.",
         examples=[{"kind": "agreement", "extract": "number", "share": 0.75}],
     )
     budget: BudgetConfig | None = Field(
-        None, description="What a run may take: US dollars, tokens, seconds.", examples=[{"usd": 0.05}]
+        default=None,
+        description="What a run may take: US dollars, tokens, seconds.",
+        examples=[{"usd": 0.05}],
     )
     trace: TraceConfig | None = Field(
-        None,
+        default=None,
         description="Write each run down, as JSON lines: true, a path, or a table.",
         examples=[{"path": "logs/moa", "redact": False}],
     )
@@ -164,7 +169,7 @@ class MixtureConfig(Table):
             super().__init__(**data)
         except ValidationError as error:
             flat = len(data.get("proposers") or ()) == 1
-            faults = [_fault(details, written, flat) for details in error.errors(include_url=False)]
+            faults = [_fault({**details}, written, flat) for details in error.errors(include_url=False)]
         else:
             refuse_cycles(self.models)
             self._written = written
@@ -270,7 +275,7 @@ class MixtureConfig(Table):
         return pack_of(self, llm_for, embed_for, policies)
 
 
-def _fault(details: ErrorDetails, written: Mapping[str, str], flat: bool) -> Fault:
+def _fault(details: Mapping[str, Any], written: Mapping[str, str], flat: bool) -> Fault:
     """A fault in the words and at the place that its writer knows."""
     cause = details.get("ctx", {}).get("error")
     said = str(cause) if cause is not None else f": {details['msg']}"

@@ -92,7 +92,7 @@ def _text(value: str, place: Place) -> str:
     return str(value)
 
 
-def _number(value: float, place: Place) -> float:
+def _number(value: int | float, place: Place) -> int | float:
     if isinstance(value, float) and not math.isfinite(value):
         raise refused(place, f" must be a finite number; found {value}.")
     if isinstance(value, int) and abs(value) > _LARGEST:

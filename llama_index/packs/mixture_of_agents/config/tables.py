@@ -31,10 +31,12 @@ class ModelConfig(Table):
     model: fields.Name = Field(
         description="A model's name, such as 'openai:gpt-4o-mini', or that of an entry of models."
     )
-    temperature: fields.Temperature = Field(None, description="Sampling temperature, 0 to 2.")
-    max_tokens: fields.Tokens = Field(None, description="Longest answer, in tokens.")
-    seed: fields.Seed = Field(None, description="Seed of the sampler, where the model has one.")
-    timeout: fields.Seconds = Field(None, description="Seconds for one answer, retries and waits within.")
+    temperature: fields.Temperature = Field(default=None, description="Sampling temperature, 0 to 2.")
+    max_tokens: fields.Tokens = Field(default=None, description="Longest answer, in tokens.")
+    seed: fields.Seed = Field(default=None, description="Seed of the sampler, where the model has one.")
+    timeout: fields.Seconds = Field(
+        default=None, description="Seconds for one answer, retries and waits within."
+    )
     settings: fields.Settings = Field(
         default_factory=dict, description="Arguments of the LLM's class, such as context_window."
     )
@@ -55,8 +57,8 @@ class ProposerConfig(ModelConfig):
         role: Who it is, for its system message.
     """
 
-    name: fields.OptionalName = Field(None, description="What results and traces call it.")
-    role: fields.Role = Field(None, description="Who it is: the beginning of its system message.")
+    name: fields.OptionalName = Field(default=None, description="What results and traces call it.")
+    role: fields.Role = Field(default=None, description="Who it is: the beginning of its system message.")
 
 
 class _Kind(Table):
@@ -79,15 +81,15 @@ class FinishConfig(_Kind):
     """
 
     kind: Annotated[str, fields.one_of("synthesize", "sequential", "rank", "vote")] = Field(
-        "synthesize", description="'synthesize', 'sequential', 'rank' or 'vote'."
+        default="synthesize", description="'synthesize', 'sequential', 'rank' or 'vote'."
     )
-    window: fields.Window = Field(None, description="For sequential: drafts in one pass, 2 or more.")
+    window: fields.Window = Field(default=None, description="For sequential: drafts in one pass, 2 or more.")
     extract: fields.Extract = Field(
-        None,
+        default=None,
         description="For vote: what counts: 'answer', 'number', 'choice', 'text' or 'regex:...'.",
     )
     weights: fields.Weights = Field(
-        None, description="For vote: what each proposer's vote is worth, by name."
+        default=None, description="For vote: what each proposer's vote is worth, by name."
     )
 
     @model_validator(mode="after")
@@ -111,18 +113,19 @@ class StopConfig(_Kind):
         description="'agreement' of extracted answers, or 'similarity' of whole texts."
     )
     extract: fields.Extract = Field(
-        None,
+        default=None,
         description="For agreement: what counts as an answer: 'answer', 'number', 'choice', 'text' or "
         "'regex:...'.",
     )
     share: fields.Share = Field(
-        None, description="For agreement: the part of the proposals that must agree, above 0 to 1."
+        default=None, description="For agreement: the part of the proposals that must agree, above 0 to 1."
     )
     embed_model: fields.OptionalName = Field(
-        None, description="For similarity: an embedding model, such as 'openai:text-embedding-3-small'."
+        default=None,
+        description="For similarity: an embedding model, such as 'openai:text-embedding-3-small'.",
     )
     threshold: fields.Share = Field(
-        None, description="For similarity: the least cosine of any two, above 0 to 1."
+        default=None, description="For similarity: the least cosine of any two, above 0 to 1."
     )
 
     @model_validator(mode="after")
@@ -146,11 +149,11 @@ class BudgetConfig(Table):
         degrade: What is given up when a limit comes near, in this order; None for the usual order.
     """
 
-    usd: fields.Limit = Field(None, description="Most US dollars for a run.")
-    tokens: fields.TokenLimit = Field(None, description="Most tokens for a run, prompts and answers.")
-    seconds: fields.Limit = Field(None, description="Most seconds for a run.")
+    usd: fields.Limit = Field(default=None, description="Most US dollars for a run.")
+    tokens: fields.TokenLimit = Field(default=None, description="Most tokens for a run, prompts and answers.")
+    seconds: fields.Limit = Field(default=None, description="Most seconds for a run.")
     degrade: fields.Texts = Field(
-        None,
+        default=None,
         description="What to give up, in this order, when a limit comes near.",
     )
 
@@ -179,9 +182,9 @@ class TraceConfig(Table):
         redact: Texts left out: True for all, a list of regular expressions for what they match.
     """
 
-    path: fields.OptionalName = Field(None, description="A folder or file; without it, logs/moa.")
+    path: fields.OptionalName = Field(default=None, description="A folder or file; without it, logs/moa.")
     redact: Annotated[bool | tuple[str, ...], BeforeValidator(_redaction)] = Field(
-        False, description="true leaves all texts out, a list of regular expressions what they match."
+        default=False, description="true leaves all texts out, a list of regular expressions what they match."
     )
 
 
@@ -197,5 +200,5 @@ class PriceConfig(Table):
     input: fields.Price = Field(description="USD per million tokens read.")
     output: fields.Price = Field(description="USD per million tokens written.")
     cached_input: fields.OptionalPrice = Field(
-        None, description="USD per million tokens read again; without it, the price of input."
+        default=None, description="USD per million tokens read again; without it, the price of input."
     )
