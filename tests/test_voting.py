@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -118,6 +119,12 @@ def test_who_has_no_weight_of_its_own_counts_one() -> None:
 def test_a_weight_that_is_none_is_refused(weight: float) -> None:
     with pytest.raises(ConfigurationError, match="weight of p0"):
         tally(ballot(["1"]), {"p0": weight})
+
+
+def test_weights_that_are_no_mapping_are_refused() -> None:
+    weights: Any = [1, 2]
+    with pytest.raises(ConfigurationError, match="mapping"):
+        tally(ballot(["1"]), weights)
 
 
 def test_nobody_to_choose_from_is_refused() -> None:

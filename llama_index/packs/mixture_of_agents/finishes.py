@@ -19,20 +19,15 @@ from typing import Any, Protocol
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 
 from llama_index.packs.mixture_of_agents.checks import has_methods, shown, whole_number
-from llama_index.packs.mixture_of_agents.errors import ConfigurationError, MixtureError
-from llama_index.packs.mixture_of_agents.extracting import (
-    Extractor,
-    extracted,
-    extractor_label,
-    extractor_named,
-)
+from llama_index.packs.mixture_of_agents.errors import ConfigurationError
+from llama_index.packs.mixture_of_agents.extracting import Extractor, extractor_label, extractor_named
 from llama_index.packs.mixture_of_agents.prompts import as_reference, ranking_messages
 from llama_index.packs.mixture_of_agents.ranking import Choice, choice_from
 from llama_index.packs.mixture_of_agents.results import Decision, Missing, Proposal, Task
 from llama_index.packs.mixture_of_agents.seats import Seat
 from llama_index.packs.mixture_of_agents.shapes import shaped_request
 from llama_index.packs.mixture_of_agents.synthesis import Reading, reading_for
-from llama_index.packs.mixture_of_agents.voting import tally
+from llama_index.packs.mixture_of_agents.voting import checked_weights, voted
 
 
 @dataclass(frozen=True)
@@ -240,7 +235,7 @@ class Vote:
     ) -> None:
         self._extractor = extractor_named(extract)
         self._label = extractor_label(extract)
-        self._weights = dict(weights) if weights else None
+        self._weights = checked_weights(weights) or None
 
     def described(self) -> dict[str, Any]:
         """Its name and settings, as JSON."""
@@ -249,24 +244,9 @@ class Vote:
 
     async def finish(self, desk: Desk) -> Finished | None:
         """The proposal of the majority; ties go to the earliest proposer and are reported."""
-        answers, faults = [], []
-        for proposal in desk.proposals:
-            answer, fault = _extracted(self._extractor, proposal)
-            answers.append((proposal.proposer, answer))
-            faults += [fault] if fault else []
-        decision = tally(answers, self._weights)
-        if faults:
-            decision = decision.model_copy(update={"reason": "; ".join([decision.reason, *faults])})
+        decision = voted(desk.proposals, self._extractor, self._weights)
         chosen = next(p for p in desk.proposals if p.proposer == decision.chosen)
         return Finished(chosen, decision=decision)
-
-
-def _extracted(extractor: Extractor, proposal: Proposal) -> tuple[str | None, str]:
-    """The proposal's answer, or why it has none where that is the extractor's fault."""
-    try:
-        return extracted(extractor, as_reference(proposal.text)), ""
-    except MixtureError as error:
-        return None, f"{proposal.proposer}: {error}"
 
 
 def _chosen(proposal: Proposal, reason: str) -> Finished:

@@ -79,7 +79,7 @@ class Seating:
             asked: How many seats the caller wants; None for as many as the strategy fills.
         """
         given = as_proposers(models)
-        wanted = seats_wanted(self.strategy, len(given), asked)
+        wanted = seats_wanted(self.strategy, len(given), asked, self.temperatures)
         chosen = self.function()(number, picked(given, wanted, self.pick, self.pick_seed, number), wanted)
         _check_chosen(number, chosen)
         seated = as_proposers(chosen)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from llama_index.packs.mixture_of_agents.checks import number
+from llama_index.packs.mixture_of_agents.checks import number, shown
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, MixtureError
 from llama_index.packs.mixture_of_agents.extracting import Extractor, extracted
 from llama_index.packs.mixture_of_agents.results import Decision, Proposal
@@ -61,7 +61,10 @@ def tally(answers: Sequence[tuple[str, str | None]], weights: Mapping[str, float
     Raises:
         ConfigurationError: There is nobody to choose from, or a weight is no such number.
     """
-    _check(answers, weights)
+    if not answers:
+        raise ConfigurationError("A vote needs one proposal at least; found none.")
+    if weights is not None:
+        weights = checked_weights(weights)
     votes: dict[str, list[str]] = {}
     for proposer, answer in answers:
         if answer is not None:
@@ -79,11 +82,19 @@ def tally(answers: Sequence[tuple[str, str | None]], weights: Mapping[str, float
     )
 
 
-def _check(answers: Sequence[tuple[str, str | None]], weights: Mapping[str, float] | None) -> None:
-    if not answers:
-        raise ConfigurationError("A vote needs one proposal at least; found none.")
-    for proposer, weight in (weights or {}).items():
+def checked_weights(weights: Mapping[str, float] | None) -> dict[str, float]:
+    """Weights by proposer; none of them for None.
+
+    Raises:
+        ConfigurationError: They are no mapping of names, or a weight is no number between 0 and 1e9.
+    """
+    if weights is None:
+        return {}
+    if not isinstance(weights, Mapping):
+        raise ConfigurationError(f"weights must be a mapping of proposers' names; found {shown(weights)}.")
+    for proposer, weight in weights.items():
         number(f"The weight of {proposer}", weight, 0, _HEAVIEST)
+    return dict(weights)
 
 
 def _weight(who: Sequence[str], weights: Mapping[str, float] | None) -> float:
