@@ -31,6 +31,12 @@ def command(*words: str) -> list[str]:
     return [sys.executable, "-m", "tests.app.scripted_provider", *words]
 
 
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traces go to the folder one is in."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def moa() -> Program:
     """Run `moa` as a program; standard input is empty unless it is given."""

@@ -10,14 +10,14 @@ from llama_index.packs.mixture_of_agents.app.board import (
     Board,
     count,
     degraded_note,
-    line,
+    lines,
     opening,
     printable,
     summary,
     updated,
 )
 from llama_index.packs.mixture_of_agents.events import ProgressEvent
-from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal, Usage
+from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal, Task, Usage
 
 
 def after(*events: ProgressEvent, rounds: int = 2, text: str = "") -> Board:
@@ -27,13 +27,26 @@ def after(*events: ProgressEvent, rounds: int = 2, text: str = "") -> Board:
     return board
 
 
-def asked(name: str, layer: int = 1) -> ProgressEvent:
-    return ProgressEvent(kind="asked", layer=layer, proposer=name)
+def asked(name: str, layer: int = 1, task: Task = "propose") -> ProgressEvent:
+    return ProgressEvent(kind="asked", layer=layer, proposer=name, task=task)
 
 
-def answered(name: str, layer: int = 1) -> ProgressEvent:
+def answered(name: str, layer: int = 1, task: Task = "propose") -> ProgressEvent:
     usage = Usage(prompt_tokens=10, completion_tokens=7)
-    return ProgressEvent(kind="answered", layer=layer, proposer=name, seconds=1.5, usage=usage)
+    return ProgressEvent(kind="answered", layer=layer, proposer=name, seconds=1.5, usage=usage, task=task)
+
+
+def synthesis(name: str, task: Task = "synthesize") -> ProgressEvent:
+    return ProgressEvent(kind="synthesis", layer=3, proposer=name, task=task)
+
+
+def told(*events: ProgressEvent, rounds: int = 2, text: str = "") -> list[str]:
+    """What these events say in plain lines."""
+    board, said = Board(rounds), list[str]()
+    for number, event in enumerate(events):
+        before, board = board, updated(board, event, float(number), text)
+        said += lines(event, before, board)
+    return said
 
 
 def test_who_thinks_and_who_answered() -> None:
@@ -65,9 +78,8 @@ def test_after_a_retry_it_may_still_answer() -> None:
 
 
 def test_who_stands_in_for_the_aggregator_has_a_row_of_its_own() -> None:
-    synthesis = ProgressEvent(kind="synthesis", layer=3, proposer="a")
-    down = ProgressEvent(kind="missing", layer=3, proposer="a", reason="down")
-    board = after(synthesis, down, synthesis, answered("a", 3))
+    down = ProgressEvent(kind="missing", layer=3, proposer="a", reason="down", task="synthesize")
+    board = after(synthesis("a"), down, synthesis("a"), answered("a", 3, "synthesize"))
     assert [row.state for row in board.rows] == ["missing", "answered"]
 
 
@@ -88,20 +100,88 @@ def test_an_aggregator_alone_has_nothing_to_synthesise() -> None:
 
 
 def test_lines() -> None:
-    board = after(asked("a"), answered("a"), text="Yes.")
-    assert line(answered("a"), board) == "  a answered in 1.5 s, 7 tokens: Yes."
-    assert line(asked("a"), board) == "  a is thinking"
+    opened = ProgressEvent(kind="round", layer=1)
+    assert told(opened, asked("a"), answered("a"), text="Yes.") == [
+        "Round 1 of 2: each answers alone",
+        "  a is thinking",
+        "  a answered in 1.5 s, 7 tokens: Yes.",
+    ]
     gone = ProgressEvent(kind="missing", layer=1, proposer="b", reason="down")
-    assert line(gone, after(asked("b"), gone)) == "  b is missing: down"
+    assert told(asked("b"), gone)[-1] == "  b is missing: down"
     retry = ProgressEvent(kind="retry", layer=1, proposer="b", seconds=2, reason="HTTP 429")
-    assert line(retry, after(asked("b"), retry)) == "  b tries again after 2.0 s: HTTP 429"
+    assert told(asked("b"), retry)[-1] == "  b tries again after 2.0 s: HTTP 429"
 
 
 def test_lines_of_the_synthesis() -> None:
-    first = ProgressEvent(kind="synthesis", layer=3, proposer="a")
-    second = ProgressEvent(kind="synthesis", layer=3, proposer="b")
-    assert line(first, after(first)) == "Synthesis: one answer from all of these (a writes)"
-    assert line(second, after(first, second)) == "  b stands in and starts the answer over"
+    down = ProgressEvent(kind="missing", layer=3, proposer="a", reason="down", task="synthesize")
+    assert told(synthesis("a"), down, synthesis("b")) == [
+        "Synthesis: one answer from all of these",
+        "  a writes",
+        "  a is missing: down",
+        "  b stands in and starts the answer over",
+    ]
+
+
+def test_a_synthesis_in_passes_is_one_part_of_the_run() -> None:
+    said = told(asked("a", 3, "synthesize"), answered("a", 3, "synthesize"), synthesis("a"), text="So far.")
+    assert said == [
+        "Synthesis: one answer from all of these",
+        "  a writes",
+        "  a answered in 1.5 s, 7 tokens: So far.",
+        "  a writes",
+    ]
+
+
+def test_roles_are_a_part_of_their_own_before_the_round() -> None:
+    opened = ProgressEvent(kind="round", layer=1)
+    roles = '{"roles": [{"name": "Cautious economist"}, {"name": "Nurse"}]}'
+    assert told(opened, asked("j", task="roles"), answered("j", task="roles"), asked("a"), text=roles) == [
+        "Roles for this question, before round 1",
+        "  j writes roles",
+        "  j answered in 1.5 s, 7 tokens: Cautious economist, Nurse",
+        "Round 1 of 2: each answers alone",
+        "  a is thinking",
+    ]
+
+
+def test_condensing_is_seen_and_the_next_round_reads_it() -> None:
+    said = told(asked("a"), answered("a"), asked("j", task="condense"), asked("a", 2))
+    assert said[-4:] == [
+        "Round 1 of 2, condensed into one text",
+        "  j reads them and writes one text",
+        "Round 2 of 2: each has read what is common to them and answers again",
+        "  a is thinking",
+    ]
+
+
+def test_ranking_says_why_and_whose_proposal_it_is() -> None:
+    choice = '{"choice": 2, "reason": "It is exact."}'
+    said = told(asked("j", 3, "rank"), answered("j", 3, "rank"), synthesis("b", "propose"), text=choice)
+    assert said == [
+        "Ranking: which of these is the answer",
+        "  j compares them",
+        "  j answered in 1.5 s, 7 tokens: It is exact.",
+        "Answer: what b said, word for word",
+    ]
+
+
+def test_a_vote_asks_nobody() -> None:
+    assert (
+        told(asked("a"), answered("a"), synthesis("a", "propose"))[-1] == "Answer: what a said, word for word"
+    )
+
+
+def test_agreement_ends_the_rounds() -> None:
+    agreed = ProgressEvent(kind="agreed", layer=1, reason="3 of 3 proposals say 42")
+    assert told(asked("a"), answered("a"), agreed)[-1] == (
+        "  They agree: 3 of 3 proposals say 42; 1 round left out"
+    )
+
+
+def test_who_comes_late_does_not_change_the_picture() -> None:
+    late = ProgressEvent(kind="missing", layer=1, proposer="b", reason="cut off")
+    board = after(asked("a"), asked("b"), answered("a"), asked("a", 2), late)
+    assert (board.layer, [row.state for row in board.rows]) == (2, ["thinking"])
 
 
 def test_summary_says_what_it_took() -> None:

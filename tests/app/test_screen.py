@@ -43,7 +43,7 @@ class Terminal:
 
     def synthesis(self, name: str = "aggregator") -> None:
         """Someone begins to write the answer."""
-        self.screen.show(ProgressEvent(kind="synthesis", layer=3, proposer=name))
+        self.screen.show(ProgressEvent(kind="synthesis", layer=3, proposer=name, task="synthesize"))
 
 
 @pytest.fixture
@@ -107,7 +107,9 @@ def test_an_answer_that_breaks_off_starts_over(terminal: Terminal) -> None:
     terminal.screen.begin(2)
     terminal.synthesis("first")
     terminal.screen.delta("This will ")
-    terminal.screen.show(ProgressEvent(kind="missing", layer=3, proposer="first", reason="broke off"))
+    terminal.screen.show(
+        ProgressEvent(kind="missing", layer=3, proposer="first", reason="broke off", task="synthesize")
+    )
     terminal.synthesis("second")
     terminal.screen.delta("The whole ")
     terminal.screen.delta("answer.")
@@ -121,7 +123,9 @@ def test_the_proposal_that_stands_in_for_all_writers_is_shown_whole(terminal: Te
     terminal.screen.begin(2)
     terminal.synthesis("first")
     terminal.screen.delta("This will ")
-    terminal.screen.show(ProgressEvent(kind="missing", layer=3, proposer="first", reason="broke off"))
+    terminal.screen.show(
+        ProgressEvent(kind="missing", layer=3, proposer="first", reason="broke off", task="synthesize")
+    )
     terminal.screen.delta("A proposal.")
     terminal.screen.finish("A proposal.", "done")
     assert re.search(r"It starts over:\s+A proposal\.\s+done", terminal.written())
@@ -156,6 +160,23 @@ def test_a_stage_that_failed_is_not_ticked(terminal: Terminal) -> None:
     terminal.screen.stage("Fetching it")
     terminal.screen.close()
     assert "✓" not in terminal.written()
+
+
+def test_roles_a_round_that_agrees_and_a_chosen_answer(terminal: Terminal) -> None:
+    terminal.screen.begin(2)
+    terminal.screen.show(ProgressEvent(kind="round", layer=1))
+    terminal.screen.show(ProgressEvent(kind="asked", layer=1, proposer="judge", task="roles"))
+    roles = ProgressEvent(kind="answered", layer=1, proposer="judge", seconds=1.0, task="roles")
+    terminal.screen.show(roles, '{"roles": [{"name": "Nurse"}]}')
+    terminal.round(1, "first")
+    terminal.screen.show(ProgressEvent(kind="agreed", layer=1, reason="2 of 2 say 42"))
+    terminal.screen.show(ProgressEvent(kind="synthesis", layer=3, proposer="first"))
+    terminal.screen.delta("It is 42.")
+    terminal.screen.finish("It is 42.", "done")
+    seen = terminal.written()
+    for text in ("Roles for this question", "Nurse", "They agree: 2 of 2 say 42; 1 round left out"):
+        assert text in seen
+    assert re.search(r"Answer: what first said, word for word\s+It is 42\.\s+done", seen)
 
 
 def test_a_narrow_terminal_cuts_lines_instead_of_breaking_them() -> None:

@@ -109,8 +109,8 @@ class _Batch:
                 await in_thread(partial(self._journal.finish, row, answer))
             except OSError as error:
                 raise ConfigurationError(
-                    f"The answer to row {row.number} cannot be written ({error}). Make room, and give the same "
-                    "command again to go on."
+                    f"The answer to row {row.number} cannot be written ({error}). Make room, then give the "
+                    "same command again to go on."
                 ) from error
             self.tally = self.tally.with_row(answer)
             self._view.row(answer, self.tally)

@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from llama_index.packs.mixture_of_agents.casting import RoleList
 from llama_index.packs.mixture_of_agents.events import ProgressEvent
 from llama_index.packs.mixture_of_agents.prompts import as_reference
-from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse
+from llama_index.packs.mixture_of_agents.ranking import Choice
+from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Task
+from llama_index.packs.mixture_of_agents.shapes import shape_in_text
 
 State = Literal["thinking", "waiting", "answered", "missing"]
 
@@ -64,30 +67,62 @@ class Stage:
 
 @dataclass(frozen=True)
 class Board:
-    """A layer in progress: a round of proposers, or the synthesis.
+    """A part of a run in progress: roles being written, a round, its condensing, the finish.
 
     Attributes:
         layer: Its number, from 1; 0 before anything began.
         rounds: How many rounds of proposers there are.
         rows: Who was asked, in the order of asking.
+        task: What they are asked for.
+        chosen: Whose proposal is the answer, where none is written.
+        agreement: How far the proposals agree, where that ends the rounds.
+        is_condensed: Rounds read one text made of the proposals before.
     """
 
     rounds: int
     layer: int = 0
     rows: tuple[Row, ...] = ()
+    task: Task = "propose"
+    chosen: str = ""
+    agreement: str = ""
+    is_condensed: bool = False
 
     @property
-    def is_synthesis(self) -> bool:
-        """Whether the answer is being written."""
+    def place(self) -> tuple[int, Task, bool]:
+        """Which part of the run it is."""
+        return self.layer, self.task, bool(self.chosen)
+
+    @property
+    def is_finish(self) -> bool:
+        """Whether the answer is being written or chosen."""
         return self.layer > self.rounds
 
     @property
     def title(self) -> str:
         """What is going on."""
-        if self.is_synthesis:
-            return "Synthesis: one answer from all of these" if self.rounds else "Answer"
-        task = "each answers alone" if self.layer == 1 else "each has read them all and answers again"
-        return f"Round {self.layer} of {self.rounds}: {task}"
+        if self.chosen:
+            return f"Answer: what {self.chosen} said, word for word"
+        if self.is_finish:
+            return self._finish_title
+        if self.task == "roles":
+            return f"Roles for this question, before round {self.layer}"
+        if self.task == "condense":
+            return f"Round {self.layer} of {self.rounds}, condensed into one text"
+        return f"Round {self.layer} of {self.rounds}: {self._round_task}"
+
+    @property
+    def _finish_title(self) -> str:
+        if self.task == "rank":
+            return "Ranking: which of these is the answer"
+        return "Synthesis: one answer from all of these" if self.rounds else "Answer"
+
+    @property
+    def _round_task(self) -> str:
+        if self.layer == 1:
+            return "each answers alone"
+        if self.is_condensed:
+            return "each has read what is common to them and answers again"
+        return "each has read them all and answers again"
 
 
 def updated(board: Board, event: ProgressEvent, now: float, text: str = "") -> Board:
@@ -99,13 +134,25 @@ def updated(board: Board, event: ProgressEvent, now: float, text: str = "") -> B
         now: Monotonic seconds.
         text: The answer, where someone answered and it is known.
     """
-    if event.layer != board.layer:
-        board = replace(board, layer=event.layer, rows=())
     if event.kind == "round":
-        return board
+        return _opened(board, event)
+    if event.kind == "agreed":
+        return replace(board, agreement=printable(event.reason))
+    if event.kind == "synthesis" and event.task == "propose":
+        # Nobody is asked for the answer: it is there, among the proposals.
+        return replace(_opened(board, event), rows=(), chosen=event.proposer)
     if event.kind in ("asked", "synthesis"):
-        return replace(board, rows=(*board.rows, Row(event.proposer, "thinking", now)))
+        opened = board if (event.layer, event.task) == (board.layer, board.task) else _opened(board, event)
+        return replace(opened, rows=(*opened.rows, Row(event.proposer, "thinking", now)))
+    if (event.layer, event.task) != (board.layer, board.task):
+        return board  # whom it is about has left the picture
     return replace(board, rows=_with_event(board.rows, event, now, text))
+
+
+def _opened(board: Board, event: ProgressEvent) -> Board:
+    """A new part of the run, as the event says."""
+    is_condensed = board.is_condensed or event.task == "condense"
+    return Board(board.rounds, event.layer, task=event.task, is_condensed=is_condensed)
 
 
 def _with_event(rows: Sequence[Row], event: ProgressEvent, now: float, text: str) -> tuple[Row, ...]:
@@ -118,33 +165,55 @@ def _with_event(rows: Sequence[Row], event: ProgressEvent, now: float, text: str
 
 def _changed(row: Row, event: ProgressEvent, now: float, text: str) -> Row:
     if event.kind == "answered":
-        tokens = event.usage.completion_tokens
-        return replace(row, state="answered", seconds=event.seconds, tokens=tokens, note=opening(text))
+        tokens, note = event.usage.completion_tokens, gist(event.task, text)
+        return replace(row, state="answered", seconds=event.seconds, tokens=tokens, note=note)
     if event.kind == "missing":
         return replace(row, state="missing", seconds=now - row.since, note=printable(event.reason))
     again = f"tries again after {event.seconds:.1f} s: {event.reason}"
     return replace(row, state="waiting", note=printable(again))
 
 
-def line(event: ProgressEvent, board: Board) -> str:
-    """An event in one line of plain text.
+def lines(event: ProgressEvent, before: Board, after: Board) -> list[str]:
+    """An event in lines of plain text; a part of the run begins with its title.
 
     Args:
         event: What happened.
-        board: The board after it.
+        before: The board before it.
+        after: The board after it.
     """
     if event.kind == "round":
-        return board.title
-    if event.kind == "synthesis":
-        return f"{board.title} ({event.proposer} writes)" if len(board.rows) == 1 else _stands_in(event)
-    if event.kind == "asked":
-        return f"  {event.proposer} is thinking"
-    row = next((row for row in reversed(board.rows) if row.name == event.proposer), None)
-    return f"  {event.proposer} {_outcome(row) if row else event.kind}"
+        return []  # roles may come first
+    if event.kind == "agreed":
+        return [f"  {agreement_note(after)}"]
+    if after.chosen:
+        return [after.title]
+    is_first = len(after.rows) == 1 and event.kind in ("asked", "synthesis")
+    title = [after.title] if is_first and before.rows is not after.rows else []
+    return [*title, *_said(event, after, is_first)]
 
 
-def _stands_in(event: ProgressEvent) -> str:
-    return f"  {event.proposer} stands in and starts the answer over"
+def agreement_note(board: Board) -> str:
+    """That proposals agree, and what comes of it."""
+    left = board.rounds - board.layer
+    return f"They agree: {board.agreement}" + (f"; {count(left, 'round')} left out" if left else "")
+
+
+def _said(event: ProgressEvent, board: Board, is_first: bool) -> list[str]:
+    name = event.proposer
+    if event.kind == "synthesis" and not is_first and any(row.state == "missing" for row in board.rows):
+        return [f"  {name} stands in and starts the answer over"]
+    if event.kind in ("asked", "synthesis"):
+        return [f"  {name} {_DOING.get(event.task, 'is thinking')}"]
+    row = next((row for row in reversed(board.rows) if row.name == name), None)
+    return [f"  {name} {_outcome(row) if row else event.kind}"]
+
+
+_DOING = {
+    "roles": "writes roles",
+    "condense": "reads them and writes one text",
+    "rank": "compares them",
+    "synthesize": "writes",
+}
 
 
 def _outcome(row: Row) -> str:
@@ -167,6 +236,7 @@ def summary(response: MixtureResponse, calls: int) -> str:
     read, written = response.usage.prompt_tokens, response.usage.completion_tokens
     known = read is not None and written is not None
     tokens = f"{read:,} tokens read, {written:,} written" if known else "tokens not reported by every model"
+    tokens += f" · {dollars(response.usage.cost_usd)}" if response.usage.cost_usd else ""
     gone = f"{len(response.missing)} missing, degraded" if response.degraded else "nobody missing"
     return " · ".join((f"{response.latency_seconds:.1f} s", count(calls, "call"), tokens, gone))
 
@@ -195,6 +265,17 @@ def opening(text: str, limit: int = 160) -> str:
     """The first words of an answer, on one line."""
     words = " ".join(printable(as_reference(text)).split())
     return words if len(words) <= limit else words[: limit - 1].rstrip() + "…"
+
+
+def gist(task: Task, text: str) -> str:
+    """An answer on one line: the names of written roles, the reason of a choice, else its first words."""
+    if task == "roles":
+        roles = shape_in_text(text, RoleList)
+        return opening(", ".join(role.name for role in roles.roles)) if roles else opening(text)
+    if task == "rank":
+        choice = shape_in_text(text, Choice)
+        return opening(choice.reason or f"number {choice.choice}") if choice else opening(text)
+    return opening(text)
 
 
 def printable(text: str) -> str:

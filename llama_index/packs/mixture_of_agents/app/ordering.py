@@ -11,6 +11,7 @@ from typing import Any
 
 from llama_index.core.llms.mock import MockLLM
 
+from llama_index.packs.mixture_of_agents.agreement import Agreement
 from llama_index.packs.mixture_of_agents.app.default_mixture import (
     Wishes,
     default_aggregator,
@@ -21,11 +22,11 @@ from llama_index.packs.mixture_of_agents.app.preparing import default_directory
 from llama_index.packs.mixture_of_agents.app.view import View
 from llama_index.packs.mixture_of_agents.base import MixtureOfAgentsPack
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
+from llama_index.packs.mixture_of_agents.finishes import Sequential, Vote
 from llama_index.packs.mixture_of_agents.proposers import Proposer
 from llama_index.packs.mixture_of_agents.providers import llm_named
 
 _REPETITION_PENALTY = 1.08
-_REMOTE_TIMEOUT = 200.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Order:
         window: Texts in one pass of a sequential finish.
         stop_early: The share of a round that must agree to skip the rest.
         budget: "usd", "tokens" and "seconds" of a run, as far as they are limited.
-        trace: Write runs down; None leaves it to the command.
+        trace: Write runs down.
         trace_dir: Where to.
         redact: Leave texts out of what is written down.
         cache: Where answers are kept, to be given again.
@@ -63,7 +64,7 @@ class Order:
     window: int | None = None
     stop_early: float | None = None
     budget: Mapping[str, float] = field(default_factory=dict)
-    trace: bool | None = False
+    trace: bool = False
     trace_dir: str | None = None
     redact: bool = False
     cache: str | None = None
@@ -78,10 +79,10 @@ class Order:
         return Wishes(self.options.get("temperature"), self.options.get("max_tokens"), self.seed)
 
     @property
-    def strategy(self) -> str:
+    def strategy(self) -> str | None:
         """Who proposes, by the name of a strategy; a spread of temperatures tells it too."""
         spreads = self.options.get("temperatures") is not None
-        return str(self.options.get("strategy", "temperature" if spreads else "model"))
+        return self.options.get("strategy", "temperature" if spreads else None)
 
     def mixture(self) -> dict[str, Any]:
         """What makes the mixture what it is, as JSON; not how it is watched or kept."""
@@ -118,60 +119,109 @@ def pack_for(
     Raises:
         ConfigurationError: Something cannot work.
     """
+    taking_part = [*policies, *recorders(order)]
+    if order.config is not None:
+        # Not at the top: most orders come without a file.
+        from llama_index.packs.mixture_of_agents.app.configured import configured_pack, names_models, read
+
+        config = read(order)
+        if names_models(config):
+            return configured_pack(config, taking_part)
+        return _default_pack(order, config.options(), view or View(), taking_part, prepares)
+    options = {**order.options, **_objects(order)}
     if order.models:
-        return _named_pack(order, policies)
-    aggregator = None if order.aggregator is None else llm_named(order.aggregator)
-    pack = _default_pack(order, MockLLM(), aggregator, policies)  # so that options are checked first
-    if not prepares:
-        return pack
-    local = llm_named(f"sparse-moe:{default_directory(view or View())}")
-    if "repetition_penalty" in type(local).model_fields:
-        # Without it so small a model says the same line until its tokens are used up.
-        local = local.model_copy(update={"repetition_penalty": _REPETITION_PENALTY})
-    return _default_pack(order, local, aggregator, policies)
+        return _named_pack(order, options, taking_part)
+    return _default_pack(order, options, view or View(), taking_part, prepares)
 
 
-def _named_pack(order: Order, policies: Sequence[Any]) -> MixtureOfAgentsPack:
+def _named_pack(order: Order, options: dict[str, Any], policies: Sequence[Any]) -> MixtureOfAgentsPack:
     aggregator = None if order.aggregator is None else llm_named(order.aggregator)
     named = {name: llm_named(name) for name in order.models}
     proposers = named_proposers([named[name] for name in order.models], order.wishes)
     writer = Proposer(aggregator or named[order.models[0]], seed=order.seed)
-    return _pack(order, proposers, writer, policies, timeout=_REMOTE_TIMEOUT)
-
-
-def _default_pack(order: Order, local: Any, aggregator: Any, policies: Sequence[Any]) -> MixtureOfAgentsPack:
-    writer = (
-        default_aggregator(local, order.wishes)
-        if aggregator is None
-        else Proposer(aggregator, seed=order.seed)
-    )
-    proposers = default_proposers(local, order.wishes, order.strategy)
-    return _pack(order, proposers, writer, policies, timeout=None)
-
-
-def _pack(
-    order: Order,
-    proposers: list[Proposer],
-    writer: Proposer,
-    policies: Sequence[Any],
-    timeout: float | None,
-) -> MixtureOfAgentsPack:
-    """Build it. On one's own machine a run may take its time; elsewhere something hangs."""
-    options: dict[str, Any] = {"timeout": timeout, **order.options, **_special(order)}
     return MixtureOfAgentsPack(writer, proposers, policies=list(policies), **options)
 
 
-def _special(order: Order) -> dict[str, Any]:
-    """Options that are objects, made of what was said."""
-    writer = None if order.role_writer is None else llm_named(order.role_writer)
+def _default_pack(
+    order: Order, options: Mapping[str, Any], view: View, policies: Sequence[Any], prepares: bool
+) -> MixtureOfAgentsPack:
+    aggregator = None if order.aggregator is None else llm_named(order.aggregator)
+
+    def pack(local: Any) -> MixtureOfAgentsPack:
+        writer = (
+            default_aggregator(local, order.wishes)
+            if aggregator is None
+            else Proposer(aggregator, seed=order.seed)
+        )
+        proposers = default_proposers(local, order.wishes, str(options.get("strategy", "model")))
+        # On one's own machine a run may take its time; elsewhere something hangs.
+        unlimited = {"timeout": None, **options}
+        return MixtureOfAgentsPack(writer, proposers, policies=list(policies), **unlimited)
+
+    # One that says nothing stands in, so that options are checked before anything is fetched.
+    standing_in = pack(MockLLM())
+    return pack(_local_model(view)) if prepares else standing_in
+
+
+def _local_model(view: View) -> Any:
+    local = llm_named(f"sparse-moe:{default_directory(view)}")
+    if "repetition_penalty" not in type(local).model_fields:
+        return local
+    # Without it so small a model says the same line until its tokens are used up.
+    return local.model_copy(update={"repetition_penalty": _REPETITION_PENALTY})
+
+
+def _objects(order: Order) -> dict[str, Any]:
+    """Options of the pack that are more than plain values, as far as they were ordered."""
     return given(
-        strategy=order.strategy if order.strategy != "model" else None,
-        temperatures=_temperatures(order.options.get("temperatures")),
-        role_writer=writer,
+        strategy=order.strategy,
+        temperatures=temperatures(order.options.get("temperatures")),
+        role_writer=None if order.role_writer is None else llm_named(order.role_writer),
+        finish=_finish(order),
+        stop_early=_early_stop(order),
+        budget=_budget(order),
     )
 
 
-def _temperatures(words: Sequence[Any] | str | None) -> list[float] | str | None:
+def _finish(order: Order) -> Any:
+    """A way to finish with settings of its own; None where its name says all."""
+    name = order.options.get("finish", "synthesize")
+    if order.window is not None and name != "sequential":
+        raise ConfigurationError(f"--window belongs to --finish sequential; found --finish {name}.")
+    if order.extract is not None and name != "vote" and order.stop_early is None:
+        raise ConfigurationError(
+            f"--extract belongs to --finish vote or to --stop-early; found --finish {name}, no --stop-early."
+        )
+    if order.window is not None:
+        return Sequential(order.window)
+    return Vote(order.extract) if name == "vote" and order.extract is not None else None
+
+
+def _early_stop(order: Order) -> Any:
+    if order.stop_early is None:
+        return None
+    return Agreement(**given(extract=order.extract, share=order.stop_early))
+
+
+def _budget(order: Order) -> Any:
+    if not order.budget:
+        return None
+    from llama_index.packs.mixture_of_agents.records.budget import Budget
+
+    return Budget(**order.budget)
+
+
+def recorders(order: Order) -> list[Any]:
+    """Who keeps what of runs: answers to be given again, and a trace."""
+    from llama_index.packs.mixture_of_agents.records.trace import FOLDER, Trace
+
+    kept: list[Any] = []
+    if order.trace:
+        kept.append(Trace(folder=order.trace_dir or FOLDER, redact=order.redact))
+    return kept
+
+
+def temperatures(words: Sequence[Any] | str | None) -> list[float] | str | None:
     """Temperatures as the pack takes them: numbers, or two bounds in one text."""
     if words is None or isinstance(words, str):
         return words

@@ -7,7 +7,14 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from llama_index.packs.mixture_of_agents.app.board import Board, Row, Stage, count, printable
+from llama_index.packs.mixture_of_agents.app.board import (
+    Board,
+    Row,
+    Stage,
+    agreement_note,
+    count,
+    printable,
+)
 
 _MARKS = {
     "answered": ("✓", "+", "green"),
@@ -50,7 +57,8 @@ def board_picture(
             *_measures(row, now),
             _note(row, board, moving is None),
         )
-    return Group(Text(board.title, style="bold"), table)
+    agreement = [Text(f"    {agreement_note(board)}", style="green")] if board.agreement else []
+    return Group(Text(board.title, style="bold"), table, *agreement)
 
 
 def stage_picture(
@@ -87,8 +95,14 @@ def _note(row: Row, board: Board, is_still: bool) -> Text:
 
 
 def _doing(board: Board, is_still: bool) -> str:
+    writes = board.is_finish and board.task != "rank"
     if is_still:
-        return "writes:" if board.is_synthesis else "was interrupted"
+        return "writes:" if writes else "was interrupted"
+    if board.task in _TASKS:
+        return _TASKS[board.task]
     if board.layer == 1:
         return "thinks"
-    return "reads the answers so far" if board.is_synthesis else "reads them and thinks"
+    return "reads the answers so far" if writes else "reads them and thinks"
+
+
+_TASKS = {"roles": "writes roles", "condense": "condenses them", "rank": "compares them"}

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from llama_index.packs.mixture_of_agents.app.board import Board, line, updated
+from llama_index.packs.mixture_of_agents.app.board import Board, lines, updated
 from llama_index.packs.mixture_of_agents.app.view import View
 from llama_index.packs.mixture_of_agents.events import ProgressEvent
 
@@ -39,8 +39,9 @@ class Lines(View):
 
     def show(self, event: ProgressEvent, text: str = "") -> None:
         """Something happened; `text` is the answer where someone answered."""
-        self._board = updated(self._board, event, self._clock(), text)
-        self._write(line(event, self._board))
+        before, self._board = self._board, updated(self._board, event, self._clock(), text)
+        for line in lines(event, before, self._board):
+            self._write(line)
 
     def finish(self, answer: str, summary: str) -> None:
         """The run is over; the answer itself goes elsewhere."""

@@ -62,9 +62,13 @@ class Screen(View):
 
     def show(self, event: ProgressEvent, text: str = "") -> None:
         """Something happened; `text` is the answer where someone answered."""
-        if event.layer != self._board.layer:
+        after = updated(self._board, event, self._clock(), text)
+        if after.place != self._board.place:
             self._freeze()
-        self._board = updated(self._board, event, self._clock(), text)
+        self._board = after
+        if after.chosen:
+            self._console.print()
+            self._console.print(Text(printable(after.title), style="bold"))
         if self._shown and event.kind in ("missing", "synthesis"):
             self._break_off()
         # While an answer is being written, there is no room for a board below it.

@@ -6,7 +6,10 @@ It knows the pack's stream and the view, and neither models nor commands.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import aclosing
+
+from llama_index.core.base.llms.types import ChatMessage
 
 from llama_index.packs.mixture_of_agents.app.board import summary
 from llama_index.packs.mixture_of_agents.app.view import View
@@ -14,7 +17,9 @@ from llama_index.packs.mixture_of_agents.base import MixtureOfAgentsPack
 from llama_index.packs.mixture_of_agents.errors import MixtureError
 from llama_index.packs.mixture_of_agents.events import DeltaEvent, ProgressEvent
 from llama_index.packs.mixture_of_agents.proposers import Call
-from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal
+from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal, Task
+
+Question = str | Sequence[ChatMessage]
 
 
 class Listener:
@@ -22,12 +27,12 @@ class Listener:
 
     Attributes:
         calls: How many calls went out.
-        texts: The newest answer of each proposer in each layer.
+        texts: The newest answer of each proposer to each task in each layer.
     """
 
     def __init__(self) -> None:
         self.calls = 0
-        self.texts: dict[tuple[int, str], str] = {}
+        self.texts: dict[tuple[int, Task, str], str] = {}
 
     async def before(self, call: Call) -> Proposal | Missing | None:
         """Let it go out."""
@@ -37,17 +42,21 @@ class Listener:
     async def after(self, call: Call, outcome: Proposal | Missing) -> None:
         """Remember what was said."""
         if isinstance(outcome, Proposal):
-            self.texts[(call.layer, call.proposer)] = outcome.text
+            self.texts[(call.layer, call.task, call.proposer)] = outcome.text
 
 
 def watch(
-    pack: MixtureOfAgentsPack, question: str, view: View, listener: Listener, checkpoint: str | None = None
+    pack: MixtureOfAgentsPack,
+    question: Question,
+    view: View,
+    listener: Listener,
+    checkpoint: str | None = None,
 ) -> tuple[MixtureResponse, str]:
     """Ask a pack and show the run; Ctrl-C cancels every call in flight.
 
     Args:
         pack: The mixture; the listener is among its policies.
-        question: What to ask.
+        question: What to ask, a text or a conversation.
         view: Who watches. It is closed at the end, but not finished: the answer comes first.
         listener: What the pack's calls are told to.
         checkpoint: A file to save the run to, and to resume it from.
@@ -61,7 +70,7 @@ def watch(
 
 
 async def _watched(
-    pack: MixtureOfAgentsPack, question: str, view: View, listener: Listener, checkpoint: str | None
+    pack: MixtureOfAgentsPack, question: Question, view: View, listener: Listener, checkpoint: str | None
 ) -> MixtureResponse:
     async with aclosing(pack.astream(question, checkpoint)) as items:
         async for item in items:
@@ -75,4 +84,4 @@ def _pass_on(item: ProgressEvent | DeltaEvent, view: View, listener: Listener) -
     if isinstance(item, DeltaEvent):
         view.delta(item.delta)
     else:
-        view.show(item, listener.texts.get((item.layer, item.proposer), ""))
+        view.show(item, listener.texts.get((item.layer, item.task, item.proposer), ""))

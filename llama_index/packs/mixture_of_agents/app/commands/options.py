@@ -6,6 +6,7 @@ They stay None where nothing was said, so that a configuration file, and below i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -18,16 +19,20 @@ WHO = "Who proposes"
 HOW = "How it ends"
 LIMITS = "Limits and money"
 OUTPUT = "Output"
+TRACE_DIR = "MOA_TRACE_DIR"
+
+_who = partial(typer.Option, show_default=False, rich_help_panel=WHO)
+_how = partial(typer.Option, show_default=False, rich_help_panel=HOW)
+_limit = partial(typer.Option, show_default=False, rich_help_panel=LIMITS)
+_output = partial(typer.Option, show_default=False, rich_help_panel=OUTPUT)
 
 
 Progress = Annotated[
     bool | None,
-    typer.Option(
+    _output(
         "--progress/--no-progress",
         help="Show what goes on. By default on terminals only; as plain lines on stderr when the answer "
         "goes to a pipe.",
-        show_default=False,
-        rich_help_panel=OUTPUT,
     ),
 ]
 Quiet = Annotated[
@@ -41,114 +46,78 @@ class Proposing:
 
     models: Annotated[
         list[str] | None,
-        typer.Option(
+        _who(
             "--models",
             "--models-layer",
             metavar="MODEL...",
             help="Who proposes, one or more. Without it: three roles on the embedded local model.",
-            show_default=False,
-            rich_help_panel=WHO,
         ),
     ] = None
     layers: Annotated[
         int | None,
-        typer.Option(
+        _who(
             "--layers",
             "--layer",
             metavar="N",
             help="Rounds of proposers and the answer: 3 is two rounds and the answer. 3 unless said.",
-            show_default=False,
-            rich_help_panel=WHO,
         ),
     ] = None
     strategy: Annotated[
         str | None,
-        typer.Option(
+        _who(
             "--strategy",
             "--layer-strategy",
             metavar="NAME",
             help="model: each model as it is. role: in roles written for the question. temperature: at "
             "several temperatures. self: the first one, several times.",
-            show_default=False,
-            rich_help_panel=WHO,
         ),
     ] = None
     nb_models_by_layer: Annotated[
         list[int] | None,
-        typer.Option(
-            metavar="NUMBER...",
-            help="How many propose: one number, or one for each round.",
-            show_default=False,
-            rich_help_panel=WHO,
-        ),
+        _who(metavar="NUMBER...", help="How many propose: one number, or one for each round."),
     ] = None
     pick: Annotated[
         str | None,
-        typer.Option(
-            metavar="HOW",
-            help="How the models are dealt to so many places: cycle or sample.",
-            show_default=False,
-            rich_help_panel=WHO,
-        ),
+        _who(metavar="HOW", help="How the models are dealt to so many places: cycle or sample."),
     ] = None
     pick_seed: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Of that sample.", show_default=False, rich_help_panel=WHO),
+        _who(metavar="N", help="Of that sample."),
     ] = None
     model_roles: Annotated[
         str | None,
-        typer.Option(
+        _who(
             "--model-roles",
             "--role-writer",
             metavar="MODEL",
             help="Who writes the roles; by default who writes the answer.",
-            show_default=False,
-            rich_help_panel=WHO,
         ),
     ] = None
     roles: Annotated[
         str | None,
-        typer.Option(
-            metavar="WHEN",
-            help="Roles are written once per run, once per layer, or are fixed ones of ours.",
-            show_default=False,
-            rich_help_panel=WHO,
+        _who(
+            metavar="WHEN", help="Roles are written once per run, once per layer, or are fixed ones of ours."
         ),
     ] = None
     temperature: Annotated[
         float | None,
-        typer.Option(metavar="T", help="Of every call.", show_default=False, rich_help_panel=WHO),
+        _who(metavar="T", help="Of every call."),
     ] = None
     temperatures: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NUMBER...",
-            help="Of the temperature strategy: several, or two bounds as 0.2..1.0.",
-            show_default=False,
-            rich_help_panel=WHO,
-        ),
+        _who(metavar="NUMBER...", help="Of the temperature strategy: several, or two bounds as 0.2..1.0."),
     ] = None
     max_tokens: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Longest text of a call.", show_default=False, rich_help_panel=WHO),
+        _who(metavar="N", help="Longest text of a call."),
     ] = None
     seed: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            help="Of the first proposer; each further one gets the next.",
-            show_default=False,
-            rich_help_panel=WHO,
-        ),
+        _who(metavar="N", help="Of the first proposer; each further one gets the next."),
     ] = None
     config: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="A mixture as a file (moa.toml); what is said here wins over it.",
-            show_default=False,
-            rich_help_panel=WHO,
-        ),
+        _who(metavar="FILE", help="A mixture as a file (moa.toml); what is said here wins over it."),
     ] = None
 
 
@@ -158,61 +127,42 @@ class Ending:
 
     aggregator: Annotated[
         str | None,
-        typer.Option(
+        _how(
             "--aggregator",
             "--aggregator-model",
             metavar="MODEL",
             help="Who writes the answer; by default the first of --models.",
-            show_default=False,
-            rich_help_panel=HOW,
         ),
     ] = None
     finish: Annotated[
         str | None,
-        typer.Option(
+        _how(
             metavar="HOW",
             help="synthesize: written anew from all. sequential: over a sliding window. rank: the best one, "
             "chosen by the aggregator. vote: the answer most agree on. synthesize unless said.",
-            show_default=False,
-            rich_help_panel=HOW,
         ),
     ] = None
     extract: Annotated[
         str | None,
-        typer.Option(
+        _how(
             metavar="WHAT",
             help="What counts as the answer in a text, for vote and --stop-early: answer, number, choice or "
             "regex:PATTERN.",
-            show_default=False,
-            rich_help_panel=HOW,
         ),
     ] = None
     window: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            help="Texts in one pass of sequential.",
-            show_default=False,
-            rich_help_panel=HOW,
-        ),
+        _how(metavar="N", help="Texts in one pass of sequential."),
     ] = None
     pass_on: Annotated[
         str | None,
-        typer.Option(
-            metavar="WHAT",
-            help="What the next round reads: all proposals, or one text, condensed of them.",
-            show_default=False,
-            rich_help_panel=HOW,
+        _how(
+            metavar="WHAT", help="What the next round reads: all proposals, or one text, condensed of them."
         ),
     ] = None
     stop_early: Annotated[
         float | None,
-        typer.Option(
-            metavar="SHARE",
-            help="Skip further rounds when such a share of a round agrees; 1 for all.",
-            show_default=False,
-            rich_help_panel=HOW,
-        ),
+        _how(metavar="SHARE", help="Skip further rounds when such a share of a round agrees; 1 for all."),
     ] = None
 
 
@@ -222,62 +172,35 @@ class Limits:
 
     timeout: Annotated[
         float | None,
-        typer.Option(
-            metavar="SECONDS",
-            help="For the whole run; 200 with --models, else no limit.",
-            show_default=False,
-            rich_help_panel=LIMITS,
-        ),
+        _limit(metavar="SECONDS", help="For the whole run; 200 with --models, else no limit."),
     ] = None
     layer_timeout: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="For a round.", show_default=False, rich_help_panel=LIMITS),
+        _limit(metavar="SECONDS", help="For a round."),
     ] = None
     quorum: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            help="Go on when so many of a round have answered.",
-            show_default=False,
-            rich_help_panel=LIMITS,
-        ),
+        _limit(metavar="N", help="Go on when so many of a round have answered."),
     ] = None
     quorum_grace: Annotated[
         float | None,
-        typer.Option(
-            metavar="SECONDS", help="To wait on after that.", show_default=False, rich_help_panel=LIMITS
-        ),
+        _limit(metavar="SECONDS", help="To wait on after that."),
     ] = None
     max_concurrency: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Most calls in flight.", show_default=False, rich_help_panel=LIMITS),
+        _limit(metavar="N", help="Most calls in flight."),
     ] = None
     budget_usd: Annotated[
         float | None,
-        typer.Option(
-            metavar="USD",
-            help="Most to spend on a question; checked before each call.",
-            show_default=False,
-            rich_help_panel=LIMITS,
-        ),
+        _limit(metavar="USD", help="Most to spend on a question; checked before each call."),
     ] = None
     budget_tokens: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            help="Most tokens to read and write for a question.",
-            show_default=False,
-            rich_help_panel=LIMITS,
-        ),
+        _limit(metavar="N", help="Most tokens to read and write for a question."),
     ] = None
     budget_seconds: Annotated[
         float | None,
-        typer.Option(
-            metavar="SECONDS",
-            help="No call begins after so long.",
-            show_default=False,
-            rich_help_panel=LIMITS,
-        ),
+        _limit(metavar="SECONDS", help="No call begins after so long."),
     ] = None
 
 
@@ -287,22 +210,15 @@ class Keeping:
 
     trace: Annotated[
         bool | None,
-        typer.Option(
+        _output(
             "--trace/--no-trace",
             help="Write down the run as it goes, for moa trace and moa replay; done unless refused.",
-            show_default=False,
-            rich_help_panel=OUTPUT,
         ),
     ] = None
     trace_dir: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            envvar="MOA_TRACE_DIR",
-            help="Where to; ./logs/moa unless said.",
-            show_default=False,
-            show_envvar=True,
-            rich_help_panel=OUTPUT,
+        _output(
+            metavar="FOLDER", envvar=TRACE_DIR, help="Where to; ./logs/moa unless said.", show_envvar=True
         ),
     ] = None
     redact: Annotated[
@@ -311,12 +227,7 @@ class Keeping:
     ] = False
     cache: Annotated[
         Path | None,
-        typer.Option(
-            metavar="PATH",
-            help="Keep answers there, and ask nobody twice the same.",
-            show_default=False,
-            rich_help_panel=OUTPUT,
-        ),
+        _output(metavar="PATH", help="Keep answers there, and ask nobody twice the same."),
     ] = None
 
 
@@ -334,7 +245,7 @@ def order_of(who: Proposing, how: Ending, limits: Limits, keeping: Keeping | Non
         window=how.window,
         stop_early=how.stop_early,
         budget=given(usd=limits.budget_usd, tokens=limits.budget_tokens, seconds=limits.budget_seconds),
-        trace=kept.trace,
+        trace=kept.trace is not False,
         trace_dir=_text(kept.trace_dir),
         redact=kept.redact,
         cache=_text(kept.cache),
