@@ -1,4 +1,4 @@
-"""Texts that break naive code, as question, as role, as proposal and as answer, through every way to finish."""
+"""Texts that break naive code, as question, role, proposal and answer, through every way to finish."""
 
 from __future__ import annotations
 
