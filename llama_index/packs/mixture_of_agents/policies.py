@@ -26,11 +26,13 @@ class RunStart:
         run_id: Its identity.
         messages: The caller's conversation.
         mixture: Whom it asks.
+        meter: What knows the prices of its calls; None for nothing.
     """
 
     run_id: str
     messages: Sequence[ChatMessage]
     mixture: MixtureFacts
+    meter: Meter | None = None
 
 
 class RunPolicy(Protocol):

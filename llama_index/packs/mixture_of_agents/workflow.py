@@ -164,7 +164,7 @@ class MixtureOfAgentsWorkflow(Workflow):
         for policy in self.mixture.policies:
             part: Any = policy
             if hasattr(policy, "for_run"):
-                part = policy.for_run(RunStart(run.run_id, messages, self.mixture.facts))
+                part = policy.for_run(RunStart(run.run_id, messages, self.mixture.facts, self.mixture.meter))
             if hasattr(part, "before"):
                 policies.append(part)
             if isinstance(part, RunWatch):
