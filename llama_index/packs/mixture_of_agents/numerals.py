@@ -1,7 +1,7 @@
 """Numbers as texts write them, each brought to one shortest form, so that equal numbers are equal texts.
 
-"$1,000.00" is "1000", "12.50" is "12.5", "50%" is "50", "3/4" is "0.75", "4/6" is "2/3" and "-3" stays
-negative. "2-3" holds 2 and 3. Digits in a word or an exponent ("CO2", "cm^2") are no numbers of their own.
+"$1,000.00" is "1000", "12.50" is "12.5", "50%" is "50", "3/4" is "0.75", "1 1/2" is "1.5", "4/6" is "2/3"
+and "-3" stays negative. "2-3" holds 2 and 3. Digits in a word or an exponent ("CO2", "cm^2") are no numbers.
 What a number answers is not known here.
 """
 
@@ -26,20 +26,31 @@ _NUMBER = re.compile(f"(?P<skipped>{_WORD}|{_EXPONENT})|{_SIGN}{_DIGITS}{_POWER}
 _EXACT = Context(prec=100)
 """Places enough for 18 digits over 18 digits, where the quotient ends at all."""
 
+_MIXED = re.compile(r"(?<![\w.,/])([0-9]{1,3}) ([0-9]{1,3})\s?/\s?([0-9]{1,3})(?![\w/]|\.[0-9])")
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*([0-9]{1,18})\s*\}\s*\{\s*([0-9]{1,18})\s*\}")
 
 
 def numbers(text: str) -> Iterator[str]:
     """Every number of a text in order, each in its shortest form."""
-    for found in _NUMBER.finditer(_FRACTION.sub(r"\1/\2", text)):
+    for found in _NUMBER.finditer(_with_plain_fractions(text)):
         if not found["skipped"]:
             yield _shortest(found)
 
 
 def only_number(text: str) -> str | None:
     """The number a text is, where it is nothing else; None for any other text."""
-    found = _NUMBER.fullmatch(_FRACTION.sub(r"\1/\2", text).strip())
+    found = _NUMBER.fullmatch(_with_plain_fractions(text).strip())
     return _shortest(found) if found and not found["skipped"] else None
+
+
+def _with_plain_fractions(text: str) -> str:
+    return _MIXED.sub(_improper, _FRACTION.sub(r"\1/\2", text))
+
+
+def _improper(mixed: re.Match[str]) -> str:
+    """Write "24 2/3" as "74/3"; two numbers that only stand side by side stay."""
+    units, above, below = map(int, mixed.groups())
+    return f"{units * below + above}/{below}" if 0 < above < below else mixed[0]
 
 
 def _shortest(found: re.Match[str]) -> str:
