@@ -53,12 +53,17 @@ _STOP = (
     | _table({"kind": st.just("similarity"), "embed_model": _NAME}, {"threshold": st.floats(0.1, 1)})
 )
 _BUDGET = st.floats(0, 100) | _table(
-    {"tokens": st.integers(0, 10**6)},
-    {"usd": _NUMBER, "seconds": _SECONDS},
+    {"tokens": st.integers(1, 10**6)},
+    {
+        **{"usd": _NUMBER, "seconds": _SECONDS, "total": _NUMBER, "total_tokens": st.integers(1, 9)},
+        **{"margin": st.floats(1, 10), "shortest_answer": st.integers(1, 300)},
+        "degrade": st.lists(st.sampled_from(["skip_refine", "drop_dearest", "short_synthesis"]), unique=True),
+    },
 )
 _TRACE = (
     st.booleans()
     | _NAME
+    | _table({"folder": _NAME}, {})
     | _table({}, {"path": _NAME, "redact": st.booleans() | st.lists(st.just(r"\d+"), min_size=1, max_size=2)})
 )
 _MODELS = st.dictionaries(

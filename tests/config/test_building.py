@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -172,6 +174,35 @@ def test_similarity_takes_an_embedding_model_by_name() -> None:
     response = config.pack(Cast(), embed_for=embed_for).run("Why?")
     assert asked == ["e"]
     assert response.stopped_after == 1
+
+
+def test_a_trace_of_a_file_holds_its_configuration(tmp_path: Path) -> None:
+    config = MixtureConfig(proposers=["a"], layer=2, trace=tmp_path / "runs.jsonl")
+    config.pack(Cast()).run("Why?")
+    lines = (tmp_path / "runs.jsonl").read_text(encoding="utf-8").splitlines()
+    assert config.described(full=True) in _values_of([json.loads(line) for line in lines])
+    redacted = config.updated(trace={"folder": str(tmp_path / "each"), "redact": ["answer of a"]})
+    redacted.pack(Cast()).run("Why?")
+    (file,) = (tmp_path / "each").iterdir()
+    assert "answer of a" not in file.read_text(encoding="utf-8")
+
+
+def _values_of(value: object) -> list[object]:
+    """A value and every value inside it."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [value, *(held for one in inside for held in _values_of(one))]
+
+
+def test_a_budget_of_a_file_reckons_with_its_prices() -> None:
+    prices = {name: {"input": 1000, "output": 1000} for name in ("a", "b", "j")}
+    config = MixtureConfig(
+        proposers=[["a", "b"], ["a", "b"]], aggregator="j", max_tokens=10, prices=prices, budget={"usd": 5000}
+    )
+    assert config.pack(Cast()).run("Why?").usage.cost_usd
+    with pytest.raises(ConfigurationError, match="budget"):
+        config.updated(budget=0.000001).pack(Cast()).run("Why?")
+    with pytest.raises(ConfigurationError, match="budget: degrade names a measure twice"):
+        config.updated(budget={"usd": 1, "degrade": ["skip_refine", "skip_refine"]}).pack(Cast())
 
 
 @pytest.mark.parametrize("options", [("temperatures", [0.1, 0.9]), ("temperatures", "0.1..0.9")])

@@ -190,11 +190,18 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
         "stop_early: kind = 'similarity' needs an embed",
     ),
     "budget without a limit": (
-        {"budget": {"degrade": ["x"]}},
-        "budget must set a limit: usd, tokens or seconds.",
+        {"budget": {"margin": 2}},
+        "budget must set a limit: usd, tokens, seconds, total",
+    ),
+    "two places of a trace": (
+        {"trace": {"path": "a", "folder": "b"}},
+        "trace: path is a file for all runs, folder for one each; keep one of the two.",
     ),
     "negative budget": ({"budget": -1}, "budget.usd must be a number between 0 and"),
-    "degrade": ({"budget": {"usd": 1, "degrade": "x"}}, "budget.degrade must be a list of texts; found 'x'."),
+    "degrade": (
+        {"budget": {"usd": 1, "degrade": "x"}},
+        "budget.degrade must be a list of 'skip_refine', 'drop_dearest'",
+    ),
     "redact": ({"trace": {"redact": "x"}}, "trace.redact must be true (every text), false, or a list"),
     "trace": ({"trace": 3}, "trace must be true, a path, or a table; found 3."),
     "price": ({"prices": {"x": {"input": 1}}}, "prices.x lacks the key 'output'"),

@@ -188,11 +188,12 @@ def _budget(budget: BudgetConfig, prices: Mapping[str, Any]) -> Any:
 
 
 def _trace(trace: TraceConfig) -> Any:
-    if not trace.redact:
-        return trace.path or True
     from llama_index.packs.mixture_of_agents.records.trace import Trace
 
-    return Trace(**_given(path=trace.path), redact=_listed(trace.redact))
+    try:
+        return Trace(trace.path, **_given(folder=trace.folder), redact=_listed(trace.redact))
+    except ConfigurationError as error:
+        raise refused(("trace",), f": {error}") from error
 
 
 def _given(**values: Any) -> dict[str, Any]:

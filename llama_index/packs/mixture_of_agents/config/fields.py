@@ -14,6 +14,7 @@ from pydantic import BeforeValidator
 from llama_index.packs.mixture_of_agents.checks import number, seconds, shown, text, whole_number
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.extracting import extractor_named
+from llama_index.packs.mixture_of_agents.records.degrading import MEASURES
 from llama_index.packs.mixture_of_agents.spreading import checked_temperatures
 
 UNLIMITED = "none"
@@ -52,10 +53,11 @@ def _counts(value: object) -> object:
     return value
 
 
-def _texts(value: object) -> object:
-    if not isinstance(value, (list, tuple)) or not all(isinstance(held, str) and held for held in value):
-        raise ConfigurationError(f" must be a list of texts; found {shown(value)}.")
-    return value
+def _measures(value: object) -> object:
+    valid = isinstance(value, (list, tuple)) and all(measure in MEASURES for measure in value)
+    if value is None or valid:
+        return value
+    raise ConfigurationError(f" must be a list of {', '.join(map(repr, MEASURES))}; found {shown(value)}.")
 
 
 def _extractor(value: object) -> object:
@@ -130,10 +132,10 @@ Seconds = Annotated[float | None, _held(seconds, none="for no limit"), BeforeVal
 Grace = Annotated[float, _held(seconds, or_zero=True)]
 Share = Annotated[float | None, BeforeValidator(_above_zero)]
 Window = Annotated[int | None, _held(whole_number, 2, none="for the usual one")]
-Limit = Annotated[float | None, _amount(0, 1e12, none="for no limit")]
-TokenLimit = Annotated[int | None, _held(whole_number, 0, none="for no limit")]
+Limit = Annotated[float | None, _amount(0, 1e9, none="for no limit")]
 Extract = Annotated[str | None, BeforeValidator(_extractor)]
-Texts = Annotated[tuple[str, ...] | None, BeforeValidator(lambda value: value and _texts(value))]
+Measures = Annotated[tuple[str, ...] | None, BeforeValidator(_measures)]
+Margin = Annotated[float | None, _amount(1, 10, none="for a token for each byte")]
 Settings = Annotated[dict[str, Any], BeforeValidator(_table)]
 Weights = Annotated[dict[str, float] | None, BeforeValidator(_weights)]
 Temperatures = Annotated[tuple[float, ...] | str | None, BeforeValidator(_spread)]

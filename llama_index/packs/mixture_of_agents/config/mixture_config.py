@@ -148,8 +148,8 @@ class MixtureConfig(Table):
     )
     trace: TraceConfig | None = Field(
         default=None,
-        description="Write each run down, as JSON lines: true, a path, or a table.",
-        examples=[{"path": "logs/moa", "redact": False}],
+        description="Write each run down, as JSON lines: true, a file, or a table.",
+        examples=[{"folder": "logs/moa", "redact": False}],
     )
     models: dict[str, ModelConfig] = Field(
         default_factory=dict,

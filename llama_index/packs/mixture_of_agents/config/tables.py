@@ -147,20 +147,34 @@ class BudgetConfig(Table):
         tokens: Most tokens, of prompts and answers.
         seconds: Most seconds.
         degrade: What is given up when a limit comes near, in this order; None for the usual order.
+        total: Most US dollars of all runs together.
+        total_tokens: Most tokens of all runs together.
+        shortest_answer: Tokens an answer must be allowed to have.
+        margin: How many times its counted tokens a prompt may have; None for a bound that always holds.
     """
 
     usd: fields.Limit = Field(default=None, description="Most US dollars for a run.")
-    tokens: fields.TokenLimit = Field(default=None, description="Most tokens for a run, prompts and answers.")
-    seconds: fields.Limit = Field(default=None, description="Most seconds for a run.")
-    degrade: fields.Texts = Field(
+    tokens: fields.Count = Field(default=None, description="Most tokens for a run, prompts and answers.")
+    seconds: fields.Seconds = Field(default=None, description="Most seconds for a run.")
+    degrade: fields.Measures = Field(
         default=None,
-        description="What to give up, in this order, when a limit comes near.",
+        description="What to give up, in this order, when a limit comes near: 'skip_refine', 'drop_dearest', "
+        "'short_synthesis'.",
+    )
+    total: fields.Limit = Field(default=None, description="Most US dollars for all runs of a pack together.")
+    total_tokens: fields.Count = Field(default=None, description="Most tokens for all runs of a pack.")
+    shortest_answer: fields.Tokens = Field(
+        default=None, description="Tokens an answer must be allowed to have to be acceptable."
+    )
+    margin: fields.Margin = Field(
+        default=None, description="Times its counted tokens a prompt may have, 1 to 10; else one per byte."
     )
 
     @model_validator(mode="after")
     def _limits(self) -> Self:
-        if self.usd is None and self.tokens is None and self.seconds is None:
-            raise ConfigurationError(" must set a limit: usd, tokens or seconds.")
+        limits = (self.usd, self.tokens, self.seconds, self.total, self.total_tokens)
+        if all(limit is None for limit in limits):
+            raise ConfigurationError(" must set a limit: usd, tokens, seconds, total or total_tokens.")
         return self
 
 
@@ -175,17 +189,30 @@ def _redaction(value: object) -> object:
 
 
 class TraceConfig(Table):
-    """Where each run is written down. Written as true, it is the usual folder; as a text, the path.
+    """Where each run is written down. Written as true, it is a file for each run in the usual folder.
 
     Attributes:
-        path: A folder or file; None for the usual folder.
+        path: A file that every run is appended to; None for a file for each run. Written as a text, a trace
+            is this alone.
+        folder: Where those files go; None for the usual folder.
         redact: Texts left out: True for all, a list of regular expressions for what they match.
     """
 
-    path: fields.OptionalName = Field(default=None, description="A folder or file; without it, logs/moa.")
+    path: fields.OptionalName = Field(default=None, description="A file that every run is appended to.")
+    folder: fields.OptionalName = Field(
+        default=None, description="Where files go, one for each run; without it, logs/moa."
+    )
     redact: Annotated[bool | tuple[str, ...], BeforeValidator(_redaction)] = Field(
         default=False, description="true leaves all texts out, a list of regular expressions what they match."
     )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.path is not None and self.folder is not None:
+            raise ConfigurationError(
+                ": path is a file for all runs, folder for one each; keep one of the two."
+            )
+        return self
 
 
 class PriceConfig(Table):

@@ -50,7 +50,7 @@ def _short(value: object) -> Any:
         return value
     said = _set_values(value)
     if isinstance(value, TraceConfig):
-        return said if value.redact else (value.path or True)
+        return said if value.redact or value.folder else (value.path or True)
     key = "kind" if isinstance(value, (FinishConfig, StopConfig)) else "model"
     return said[key] if list(said) == [key] else said
 
