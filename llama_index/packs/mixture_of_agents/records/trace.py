@@ -76,8 +76,8 @@ class Trace:
         self.folder = _checked("folder", folder)
         if self.path is not None and self.path.is_dir():
             raise ConfigurationError(
-                f"The trace {self.path} is a folder. Pass the path of a file, or folder={str(self.path)!r} for "
-                "a file of its own for each run."
+                f"The trace {self.path} is a folder. Pass the path of a file, or folder={str(self.path)!r} "
+                "for a file of its own for each run."
             )
         self._redaction = Redaction(redact)
         self._clock = clock

@@ -1,0 +1,185 @@
+"""A recorded run once more: with no calls, or with those that a change makes necessary.
+
+Puts together what the record, its answers and the pack each know. The models of a change are made by name; it
+knows no command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from llama_index.packs.mixture_of_agents.app.recorded_ways import recorded_finish, recorded_stop
+from llama_index.packs.mixture_of_agents.base import MixtureOfAgentsPack
+from llama_index.packs.mixture_of_agents.errors import ConfigurationError, TraceError
+from llama_index.packs.mixture_of_agents.events import ProgressEvent
+from llama_index.packs.mixture_of_agents.facts import ModelIdentity
+from llama_index.packs.mixture_of_agents.policies import RunStart
+from llama_index.packs.mixture_of_agents.proposers import Call
+from llama_index.packs.mixture_of_agents.providers import llm_named
+from llama_index.packs.mixture_of_agents.providers.table import PROVIDERS
+from llama_index.packs.mixture_of_agents.records.recording import Changes, Company, Recording
+from llama_index.packs.mixture_of_agents.records.replay import ReplayPolicy, answers_of
+from llama_index.packs.mixture_of_agents.records.run_records import RunRecord
+from llama_index.packs.mixture_of_agents.records.stand_ins import ModelFor
+from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal, Usage
+
+
+class Going:
+    """Counts the calls that go out, and what they take: a `RunPolicy` that makes a `RunWatch`.
+
+    Attributes:
+        usages: Of each call that went out.
+    """
+
+    def __init__(self) -> None:
+        self.usages: list[Usage] = []
+
+    def for_run(self, start: RunStart) -> Going:
+        """Watch a run."""
+        return self
+
+    def asks(self, call: Call) -> None:
+        """Nobody knows yet whether it goes out."""
+
+    def happened(self, event: ProgressEvent) -> None:
+        """Nothing to count."""
+
+    def noted(self, call: Call, record: Proposal | Missing, usage: Usage, source: str) -> None:
+        """Count a call that went out."""
+        if not source:
+            self.usages.append(usage)
+
+    def ended(self, outcome: MixtureResponse | BaseException) -> None:
+        """Nothing to keep."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A run that can be asked again.
+
+    Attributes:
+        pack: The mixture, with the record to answer its calls.
+        company: Who takes part, and what is asked.
+        policy: What answers from the record.
+        going: What goes out.
+        strict: Whether nothing may go out.
+    """
+
+    pack: MixtureOfAgentsPack
+    company: Company
+    policy: ReplayPolicy
+    going: Going = field(default_factory=Going)
+    strict: bool = False
+
+    def run(self) -> MixtureResponse:
+        """Ask.
+
+        Raises:
+            TraceError: It is strict, and a call is not in the record.
+            MixtureError: As the recorded run raised it, or as the pack does.
+        """
+        try:
+            return self.pack.run(self.company.question)
+        finally:
+            self.check()
+
+    def check(self) -> None:
+        """Refuse a strict replay that lacked a call.
+
+        Raises:
+            TraceError: It is strict, and a call is not in the record.
+        """
+        if self.strict and self.policy.unknown:
+            lacking = "; ".join(self.policy.unknown[:5])
+            raise TraceError(
+                f"{len(self.policy.unknown)} calls are not in the record: {lacking}. Without strict, they go "
+                "out."
+            )
+
+    @property
+    def spent(self) -> Usage:
+        """What the calls that went out took."""
+        nothing = Usage(prompt_tokens=0, completion_tokens=0, cost_usd=0.0)
+        return Usage.total(self.going.usages) if self.going.usages else nothing
+
+    @property
+    def tally(self) -> str:
+        """How many calls were answered from the record, and how many went out."""
+        cost = self.spent.cost_usd
+        price = "" if not self.going.usages else " (cost unknown)" if cost is None else f" (${cost:.4f})"
+        return f"{self.policy.answered} from the record, {len(self.going.usages)} went out{price}"
+
+
+def replay_of(
+    run: RunRecord,
+    *,
+    swap: Mapping[str, Any] | None = None,
+    drop: Collection[str] = (),
+    prompt: str | Sequence[Any] | None = None,
+    strict: bool = False,
+    model_for: ModelFor | None = None,
+    policies: Sequence[Any] = (),
+    **options: Any,
+) -> Replay:
+    """Make a recorded run ready to be asked again.
+
+    Only what a change touches is asked anew: the call itself, and what reads of its answer. A run without
+    changes asks nobody.
+
+    Args:
+        run: The run.
+        swap: Models in the place of recorded ones, by the proposer's name, "aggregator" or "role_writer".
+        drop: Names of proposers to leave out.
+        prompt: Another question; None for the recorded one.
+        strict: Nothing may go out.
+        model_for: Makes the models of calls that have to go out; by default from their providers.
+        policies: Of the pack, behind the record.
+        **options: Of the pack, over the recorded ones: `trace`, or `finish` for one of the caller's own.
+
+    Raises:
+        TraceError: The run's contents were redacted or are not all there, or a change names nobody.
+        ConfigurationError: Something cannot work.
+    """
+    recording = Recording(run, None if strict else model_for or model_like)
+    company = recording.company(Changes(swap or {}, drop, prompt))
+    policy, going = ReplayPolicy(answers_of(run), strict=strict), Going()
+    if "finish" not in options:
+        options["finish"] = recorded_finish(recording)
+    if "stop_early" not in options:
+        options["stop_early"] = recorded_stop(recording)
+    facts = run.mixture
+    recorded = {
+        "num_layers": facts.num_layers,
+        "timeout": facts.timeout,
+        "layer_timeout": facts.layer_timeout,
+        "max_retries": facts.max_retries,
+        "max_concurrency": facts.options.get("max_concurrency"),
+        "pass_on": facts.pass_on,
+        "roles": facts.roles_per,
+        "role_writer": company.role_writer,
+        "config": facts.config,
+    }
+    pack = MixtureOfAgentsPack(
+        company.aggregator,
+        company.layers or None,
+        policies=[policy, *policies, going],
+        **{**recorded, **options},
+    )
+    return Replay(pack, company, policy, going, strict)
+
+
+def model_like(identity: ModelIdentity) -> Any:
+    """A live model like a recorded one, by the class that called it.
+
+    Raises:
+        ConfigurationError: No provider here has that class, or the model cannot be made.
+    """
+    names = [name for name, provider in PROVIDERS.items() if provider.class_name == identity.class_name]
+    if not names or identity.is_agent:
+        raise ConfigurationError(
+            f"{identity} was recorded, and nothing here can make it again. Name a model in its place: "
+            "--swap NAME=provider:model."
+        )
+    return llm_named(f"{names[0]}:{identity.model}")
