@@ -136,6 +136,10 @@ def test_check_says_which_key_is_missing_and_where_one_is_from(monkeypatch: pyte
     [
         ('proposers = ["nobody:x"]', "Unknown provider 'nobody'"),
         ('proposers = ["openai-like:m"]', "needs the address of its server"),
+        (
+            'proposers = ["scripted:a"]\nstop_early = {kind = "similarity", embed_model = "nobodys:x"}',
+            "needs the package llama-index-embeddings-nobodys",
+        ),
     ],
 )
 def test_check_lists_models_that_cannot_be(text: str, said: str) -> None:

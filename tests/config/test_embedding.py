@@ -12,20 +12,22 @@ from llama_index.core.embeddings import MockEmbedding
 from llama_index.packs.mixture_of_agents.config.embedding import embedding_named
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 
+PACKAGES = "llama_index.embeddings"
+
 
 class PretendEmbedding(MockEmbedding):
     """Knows two models."""
 
-    def __init__(self, model_name: str) -> None:
+    def __init__(self, model_name: str, api_key: str = "") -> None:
         if model_name == "closed":
-            raise ValueError("no key is set")
+            raise ValueError(f"refused with key {api_key}" if api_key else "no key is set")
         super().__init__(embed_dim=2, model_name=model_name)
 
 
 @pytest.fixture(autouse=True)
 def pretend(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two packages: one with an embedding model, one with none."""
-    full, empty = ModuleType("llama_index.embeddings.pre_tend"), ModuleType("llama_index.embeddings.empty")
+    full, empty = ModuleType(f"{PACKAGES}.pre_tend"), ModuleType(f"{PACKAGES}.empty")
     vars(full).update(PretendEmbedding=PretendEmbedding, BaseEmbedding=BaseEmbedding)
     vars(full)["__all__"] = ["BaseEmbedding", "PretendEmbedding"]
     for module in (full, empty):
@@ -36,6 +38,13 @@ def test_a_name_gives_the_packages_class() -> None:
     made = embedding_named(" pre-tend:some/model ")
     assert isinstance(made, PretendEmbedding)
     assert made.model_name == "some/model"
+
+
+def test_the_key_comes_from_the_environment_and_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "llama_index.embeddings.openai", sys.modules[f"{PACKAGES}.pre_tend"])
+    monkeypatch.setenv("OPENAI_API_KEY", "abc-not-to-be-shown")
+    with pytest.raises(ConfigurationError, match="refused with key <api_key>"):
+        embedding_named("openai:closed")
 
 
 @pytest.mark.parametrize(

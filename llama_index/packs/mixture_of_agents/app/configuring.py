@@ -25,6 +25,7 @@ from llama_index.packs.mixture_of_agents.config import (
     load_config,
 )
 from llama_index.packs.mixture_of_agents.config.aliases import resolved
+from llama_index.packs.mixture_of_agents.config.embedding import embedding_class
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.providers import (
     key_variable,
@@ -120,6 +121,8 @@ def check(path: Path | None) -> None:
         return
     _check_options(config, file)
     findings = [finding_of(entry, places) for entry, places in _models_of(config)]
+    if config.stop_early is not None and config.stop_early.embed_model is not None:
+        findings.append(_embedding_found(config.stop_early.embed_model))
     _tell(file, config, findings)
     faults = [finding for finding in findings if finding.fault]
     if faults:
@@ -171,6 +174,14 @@ def finding_of(entry: ModelConfig, places: tuple[str, ...]) -> Finding:
     key = key_variable(model, provider, env)
     held = f", key {key} from {source_of(key, env)}" if key else ", no key needed"
     return Finding(str(model), places, f"{model.provider}: {class_name}{held}")
+
+
+def _embedding_found(name: str) -> Finding:
+    places = ("stop_early.embed_model",)
+    try:
+        return Finding(name, places, embedding_class(name).__name__)
+    except ConfigurationError as error:
+        return Finding(name, places, "", str(error))
 
 
 def _tell(file: Path, config: MixtureConfig, findings: list[Finding]) -> None:

@@ -12,9 +12,12 @@ from types import ModuleType
 from typing import Any
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
+from pydantic import ValidationError
 
 from llama_index.packs.mixture_of_agents.checks import shortened
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
+from llama_index.packs.mixture_of_agents.providers import PROVIDERS, ModelName, key_variable, variables
+from llama_index.packs.mixture_of_agents.providers.secrecy import without
 
 _OTHER_NAMES = {
     "mistral": "mistralai",
@@ -31,22 +34,25 @@ def embedding_named(name: str) -> BaseEmbedding:
         ConfigurationError: The name has another form, the package is not installed, or its class refuses
             (a key is not set, for instance).
     """
-    written, _, model = name.strip().partition(":")
-    provider = _OTHER_NAMES.get(written.lower(), written.lower())
-    if not model.strip() or not provider.replace("-", "").replace("_", "").isalnum():
-        raise ConfigurationError(
-            f"{name!r} names no embedding model. Write provider:model, for example "
-            "openai:text-embedding-3-small or huggingface:BAAI/bge-small-en-v1.5."
-        )
-    embedding = _class_of(name, provider)
+    model = _taken_apart(name)
+    key = _key(model)
     try:
-        made: BaseEmbedding = embedding(model_name=model.strip())
+        made: BaseEmbedding = embedding_class(name)(model_name=model.model, **key)
     except (ValueError, TypeError, ImportError, OSError) as error:
-        raise ConfigurationError(f"{name} cannot be used: {shortened(_said(error), 600)}") from error
+        if isinstance(error, ConfigurationError):
+            raise
+        said = without(_said(error), key)
+        raise ConfigurationError(f"{name} cannot be used: {shortened(said, 600)}") from error
     return made
 
 
-def _class_of(name: str, provider: str) -> Any:
+def embedding_class(name: str) -> Any:
+    """The class that serves "provider:model", imported now.
+
+    Raises:
+        ConfigurationError: The name has another form, or the package is not installed.
+    """
+    provider = _taken_apart(name).provider
     package = f"llama-index-embeddings-{provider.replace('_', '-')}"
     try:
         module = import_module(f"llama_index.embeddings.{provider.replace('-', '_')}")
@@ -60,6 +66,25 @@ def _class_of(name: str, provider: str) -> Any:
     return classes[0]
 
 
+def _taken_apart(name: str) -> ModelName:
+    written, _, model = name.strip().partition(":")
+    provider = _OTHER_NAMES.get(written.lower(), written.lower())
+    if not model.strip() or not provider.replace("-", "").replace("_", "").isalnum():
+        raise ConfigurationError(
+            f"{name!r} names no embedding model. Write provider:model, for example "
+            "openai:text-embedding-3-small or huggingface:BAAI/bge-small-en-v1.5."
+        )
+    return ModelName(provider, model.strip())
+
+
+def _key(model: ModelName) -> dict[str, str]:
+    """The provider's key from the environment or a `.env` file; nothing where there is none."""
+    row = PROVIDERS.get(model.provider)
+    env = variables()
+    variable = key_variable(model, row, env) if row is not None and not row.address_variable else ""
+    return {"api_key": env[variable]} if variable else {}
+
+
 def _embeddings_of(module: ModuleType) -> list[type]:
     """The embedding classes a package offers, in its own order."""
     offered = [getattr(module, name, None) for name in getattr(module, "__all__", dir(module))]
@@ -71,9 +96,8 @@ def _embeddings_of(module: ModuleType) -> list[type]:
 
 
 def _said(error: Exception) -> str:
-    """Its message, without what was passed: that may be a key."""
-    faults = getattr(error, "errors", None)
-    if not callable(faults):
-        return str(error)
-    told = faults(include_url=False, include_context=False, include_input=False)
-    return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in told)
+    if not isinstance(error, ValidationError):
+        return str(error) or type(error).__name__
+    # Its own text shows what was passed, the key too.
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
