@@ -20,10 +20,12 @@ from llama_index.packs.mixture_of_agents.records.telemetry import Telemetry
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 
 
-class OverloadedError(Exception):
-    """What a provider's client raises when it has too much to do."""
+class RefusedError(Exception):
+    """As a provider's client raises it."""
 
-    status_code = 529
+    def __init__(self, status_code: int) -> None:
+        super().__init__(f"HTTP {status_code}")
+        self.status_code = status_code
 
 
 def tree(spans: Sequence[ReadableSpan]) -> Iterator[str]:
@@ -40,25 +42,35 @@ def tree(spans: Sequence[ReadableSpan]) -> Iterator[str]:
     return lines(None, 0)
 
 
+SHOWN = {
+    "error.type": "error",
+    "gen_ai.request.temperature": "temperature",
+    "gen_ai.request.seed": "seed",
+    "gen_ai.usage.input_tokens": "read",
+    "gen_ai.usage.output_tokens": "written",
+    "moa.cost_usd": "USD",
+}
+
+
 def _said(span: ReadableSpan) -> str:
-    named = {name.rpartition(".")[2]: value for name, value in (span.attributes or {}).items()}
-    shown = ("provider.name", "temperature", "seed", "input_tokens", "output_tokens", "cost_usd", "type")
-    said = [f"{name}={named[name]}" for name in shown if name in named]
-    return f"  [{', '.join(said)}]" if said else ""
+    held = span.attributes or {}
+    said = ", ".join(f"{short} {held[name]!s}" for name, short in SHOWN.items() if name in held)
+    return f"  [{said}]" if said else ""
 
 
 def main() -> None:
-    """Ask a mixture of scripted models, one of which fails once, and print the spans."""
+    """Ask a mixture of scripted models, one of them busy at first and one not there, and print the spans."""
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     pack = MixtureOfAgentsPack(
         ScriptedLLM("Air scatters blue light more than red.", model="editor"),
         [
             Proposer(ScriptedLLM("Rayleigh scattering.", model="physicist"), temperature=0.2, seed=7),
-            ScriptedLLM([OverloadedError("busy"), "Blue scatters.", "Blue scatters most."], model="teacher"),
-            ScriptedLLM(lambda _: RuntimeError("no such model"), model="absent"),
+            ScriptedLLM([RefusedError(529), "Blue scatters.", "Blue scatters most."], model="teacher"),
+            ScriptedLLM(lambda _: RefusedError(404), model="absent"),
         ],
         num_layers=3,
+        prices={model: {"input": 1.0, "output": 4.0} for model in ("editor", "physicist", "teacher")},
         policies=[Telemetry(provider)],
     )
     print(pack.run("Why is the sky blue?"))

@@ -46,6 +46,7 @@ def test_a_call_to_a_model_is_a_chat_and_one_to_an_agent_invokes_it() -> None:
     assert conventions.model_attributes(agent)["gen_ai.agent.name"] == "librarian"
     assert "gen_ai.request.model" not in conventions.model_attributes(agent)
     assert conventions.is_in_process(agent)
+    assert conventions.is_in_process(ModelIdentity(class_name="SparseMoELLM"))
     assert not conventions.is_in_process(model)
 
 

@@ -74,6 +74,7 @@ class ProgressEvent(Event):
         usage: What an answered call used.
         reason: Why someone is missing, why a call is retried, or how far proposals agree.
         task: What the call is for, where it is about a call.
+        status: The HTTP status behind a retry, where there was one.
     """
 
     kind: Literal["round", "asked", "answered", "missing", "retry", "synthesis", "agreed"]
@@ -83,6 +84,7 @@ class ProgressEvent(Event):
     usage: Usage = Field(default_factory=Usage)
     reason: str = ""
     task: Task = "propose"
+    status: int | None = None
 
 
 class DeltaEvent(Event):

@@ -13,7 +13,7 @@ from workflows.events import Event
 from llama_index.packs.mixture_of_agents.events import DeltaEvent, ProgressEvent
 from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.results import Missing, Proposal
-from llama_index.packs.mixture_of_agents.retries import describe
+from llama_index.packs.mixture_of_agents.retries import describe, status_of
 
 
 class Progress:
@@ -83,6 +83,7 @@ class Progress:
                         seconds=wait,
                         reason=describe(error),
                         task=call.task,
+                        status=status_of(error),
                     )
                 )
 

@@ -18,6 +18,7 @@ from llama_index.packs.mixture_of_agents.events import ProgressEvent
 from llama_index.packs.mixture_of_agents.facts import ModelIdentity
 from llama_index.packs.mixture_of_agents.policies import RunStart
 from llama_index.packs.mixture_of_agents.proposers import Call
+from llama_index.packs.mixture_of_agents.records.prices import RUN_HERE
 from llama_index.packs.mixture_of_agents.records.redaction import scrubbed
 from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal, Usage
 
@@ -50,7 +51,6 @@ _PROVIDERS = {
     "WatsonxLLM": "ibm.watsonx.ai",
     "xAI": "x_ai",
 }
-_IN_PROCESS = frozenset({"sparsemoe", "huggingface", "llamacpp"})
 # How `retries.describe` begins: the error's class, and a colon where it said something.
 _ERROR_CLASS = re.compile(r"([A-Za-z_]\w*(?:Error|Exception|Timeout|Cancelled|Exit|Interrupt))\b(?=:| <-|$)")
 
@@ -63,7 +63,7 @@ def provider_of(identity: ModelIdentity) -> str:
 
 def is_in_process(identity: ModelIdentity) -> bool:
     """Whether the model runs in this process: an agent does, as far as one can see, and a local model."""
-    return identity.is_agent or provider_of(identity) in _IN_PROCESS
+    return identity.is_agent or identity.class_name in RUN_HERE
 
 
 def run_name() -> str:
@@ -174,18 +174,13 @@ def event_attributes(event: ProgressEvent) -> Attributes:
     return _known(told)
 
 
-def error_type(record: Missing) -> str:
-    """Why somebody is missing, as one of few words: an HTTP status, an error's class, "timeout"."""
-    if record.status is not None:
-        return str(record.status)
-    return error_type_in(record.reason)
-
-
-def error_type_in(reason: str) -> str:
-    """Likewise, from a reason in words alone."""
-    if named := _ERROR_CLASS.match(reason):
+def error_type(failed: Missing | ProgressEvent) -> str:
+    """Why a call or a try failed, as one of few words: an HTTP status, an error's class, "timeout"."""
+    if failed.status is not None:
+        return str(failed.status)
+    if named := _ERROR_CLASS.match(failed.reason):
         return named.group(1)
-    return "timeout" if "timeout" in reason else OTHER_ERROR
+    return "timeout" if "timeout" in failed.reason else OTHER_ERROR
 
 
 def input_messages(messages: Sequence[ChatMessage]) -> str:

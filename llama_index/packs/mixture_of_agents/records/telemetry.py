@@ -86,7 +86,7 @@ class _Step:
         """The try that is out has failed, and another follows."""
         self.span.add_event("moa.retry", conventions.event_attributes(event))
         if self.attempt is not None:
-            _fail(self.attempt, conventions.error_type_in(event.reason), event.reason)
+            _fail(self.attempt, conventions.error_type(event), event.reason)
             self.attempt.end()
             self.attempt = None
 
