@@ -166,11 +166,33 @@ def test_check_refuses_what_cannot_work(text: str, said: str) -> None:
     assert said in result.stderr
 
 
-def test_a_file_without_models_goes_to_the_embedded_default() -> None:
-    Path("moa.toml").write_text("layer = 2", encoding="utf-8")
+@pytest.mark.parametrize("text", ["layer = 2", 'aggregator = "scripted:a"'])
+def test_where_nobody_proposes_it_is_the_embedded_model(text: str) -> None:
+    Path("moa.toml").write_text(text, encoding="utf-8")
     result = moa("check")
-    assert result.exit_code == 0
-    assert "embedded local" in result.stdout
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[1].split() == [
+        "ready",
+        "the",
+        "embedded",
+        "local",
+        "model",
+        "proposers",
+        "as",
+        "none",
+        "is",
+        "named",
+    ]
+    assert ("scripted:a" in result.stdout) == ("scripted:a" in text)
+
+
+def test_an_aggregator_alone_has_to_be_named() -> None:
+    Path("moa.toml").write_text("layer = 1", encoding="utf-8")
+    result = moa("check")
+    assert result.exit_code == 2
+    assert "names no model" in result.stderr
+    Path("moa.toml").write_text('layer = 1\naggregator = "scripted:a"', encoding="utf-8")
+    assert moa("check").stdout.startswith("moa.toml: ok. 0 rounds of proposers")
 
 
 @pytest.mark.parametrize("command", ["check", "show"])

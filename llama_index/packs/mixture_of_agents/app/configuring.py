@@ -116,13 +116,14 @@ def check(path: Path | None) -> None:
     """
     file = configuration_file(path)
     config = load_config(file)
-    if not config.proposers and config.aggregator is None:
-        _say(f"{file}: ok. It names no model, so `moa ask` takes the embedded local one.")
-        return
-    _check_options(config, file)
+    local = not config.proposers and config.num_layers > 1
+    # Where the embedded model proposes, it does so in three roles.
+    _check_options(config.updated(proposers=["local"] * 3) if local else config, file)
     findings = [finding_of(entry, places) for entry, places in _models_of(config)]
     if config.stop_early is not None and config.stop_early.embed_model is not None:
         findings.append(_embedding_found(config.stop_early.embed_model))
+    if local:
+        findings.insert(0, Finding("the embedded local model", ("proposers",), "as none is named"))
     _tell(file, config, findings)
     faults = [finding for finding in findings if finding.fault]
     if faults:

@@ -20,13 +20,13 @@ from llama_index.packs.mixture_of_agents.config.tables import (
     TraceConfig,
 )
 
-__all__ = [
-    "NAMES",
+__all__ = [  # noqa: RUF022 (sorted as Python sorts, capitals with the rest)
     "BudgetConfig",
     "Fault",
     "FinishConfig",
     "MixtureConfig",
     "ModelConfig",
+    "NAMES",
     "PriceConfig",
     "ProposerConfig",
     "RefusedError",
