@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_index.packs.mixture_of_agents.numerals import numbers, only_number
+from llama_index.packs.mixture_of_agents.numerals import last_number, numbers, only_number
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,7 @@ from llama_index.packs.mixture_of_agents.numerals import numbers, only_number
 )
 def test_numbers_in_their_shortest_form(text: str, found: list[str]) -> None:
     assert list(numbers(text)) == found
+    assert last_number(text) == (found[-1] if found else None)
 
 
 @given(whole=st.integers(0, 10**30), places=st.integers(0, 6), negative=st.booleans())

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 from llama_index.packs.mixture_of_agents.checks import shortened, shown
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, MixtureError
-from llama_index.packs.mixture_of_agents.numerals import numbers, only_number
+from llama_index.packs.mixture_of_agents.numerals import last_number, numbers, only_number
 from llama_index.packs.mixture_of_agents.prompts import as_reference
 
 Extractor = Callable[[str], str | None]
@@ -139,8 +139,7 @@ def final_number(text: str) -> str | None:
         first = next(numbers(said.rpartition("=")[2]), None) or next(numbers(said), None)
         if first is not None:
             return first
-    last = deque(numbers(text), maxlen=1)
-    return last[0] if last else None
+    return last_number(text)
 
 
 def final_choice(text: str) -> str | None:

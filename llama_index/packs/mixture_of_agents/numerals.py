@@ -8,6 +8,7 @@ What a number answers is not known here.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from decimal import Context, Decimal
 from fractions import Fraction
@@ -32,9 +33,13 @@ _FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*([0-9]{1,18})\s*\}\s*\{\s*([0-9]{1,1
 
 def numbers(text: str) -> Iterator[str]:
     """Every number of a text in order, each in its shortest form."""
-    for found in _NUMBER.finditer(_with_plain_fractions(text)):
-        if not found["skipped"]:
-            yield _shortest(found)
+    return map(_shortest, _found(text))
+
+
+def last_number(text: str) -> str | None:
+    """The last number of a text, in its shortest form; None where there is none."""
+    last = deque(_found(text), maxlen=1)
+    return _shortest(last[0]) if last else None
 
 
 def only_number(text: str) -> str | None:
@@ -43,8 +48,13 @@ def only_number(text: str) -> str | None:
     return _shortest(found) if found and not found["skipped"] else None
 
 
+def _found(text: str) -> Iterator[re.Match[str]]:
+    return (found for found in _NUMBER.finditer(_with_plain_fractions(text)) if not found["skipped"])
+
+
 def _with_plain_fractions(text: str) -> str:
-    return _MIXED.sub(_improper, _FRACTION.sub(r"\1/\2", text))
+    plain = _FRACTION.sub(r"\1/\2", text) if "frac" in text else text
+    return _MIXED.sub(_improper, plain) if "/" in plain else plain
 
 
 def _improper(mixed: re.Match[str]) -> str:
