@@ -9,15 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock, ToolCallBlock
 
-from llama_index.packs.mixture_of_agents.casting import (
-    FIXED_ROLES,
-    RoleList,
-    fixed_roles,
-    role_writer_messages,
-    roles_from,
-)
+from llama_index.packs.mixture_of_agents.casting import RoleList, fixed_roles, roles_from
+from llama_index.packs.mixture_of_agents.prompts import role_writer_messages
 from llama_index.packs.mixture_of_agents.results import Role
-from llama_index.packs.mixture_of_agents.strategies import ROLES
+from llama_index.packs.mixture_of_agents.strategies import FIXED_ROLES, ROLES
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 
 ECONOMIST = Role(name="a cautious economist", perspective="looks at costs", instructions="Count them.")

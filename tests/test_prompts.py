@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -249,6 +250,24 @@ def test_a_result_that_nobody_asked_for_is_told_too() -> None:
     *_, named = proposer_messages(_tool_turns(user("hm"), name="clock"), None)
     assert unnamed.content == "Result of a tool: rain"
     assert named.content == "Result of clock: rain"
+
+
+@given(
+    st.lists(
+        st.sampled_from(["<think>", "</think>", "<thinking>", "`", "```", "\n", "a", " "]), max_size=14
+    ).map("".join)
+)
+def test_reading_thinking_block_by_block_leaves_what_one_pattern_left(text: str) -> None:
+    pattern = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]+`)|<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
+    opened = f"said {text}"  # in front of it, no closing tag can be one that was never opened
+    if "</think>" in text.partition("<think")[0]:
+        return
+    assert as_reference(opened) == pattern.sub(lambda found: found[1] or "", opened).strip()
+
+
+def test_opening_tags_alone_are_read_once_not_squared() -> None:
+    # Squared, it would be minutes: the time limit of each test is what fails.
+    assert as_reference("said " + "<think>" * 140_000).startswith("said <think><think>")
 
 
 def test_images_and_documents_pass_through_wherever_they_stand() -> None:

@@ -14,12 +14,10 @@ from typing import Any
 from llama_index.core.base.llms.types import ChatMessage
 from pydantic import BaseModel, Field, field_validator
 
-from llama_index.packs.mixture_of_agents.prompts import as_reference, role_writer_messages
+from llama_index.packs.mixture_of_agents.prompts import as_reference
 from llama_index.packs.mixture_of_agents.results import Role
 from llama_index.packs.mixture_of_agents.shapes import read_shape
 from llama_index.packs.mixture_of_agents.strategies import FIXED_ROLES
-
-__all__ = ["FIXED_ROLES", "RoleList", "fixed_roles", "role_writer_messages", "roles_from"]
 
 _LONGEST_NAME = 80
 _LONGEST_PART = 800
