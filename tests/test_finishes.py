@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from llama_index.core.base.llms.types import ChatMessage, ToolCallBlock
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ToolCallBlock
 
 from llama_index.packs.mixture_of_agents import (
     ConfigurationError,
@@ -111,6 +111,24 @@ def test_a_function_calling_aggregator_chooses_by_a_tool_call() -> None:
     response = asked("rank", ["first", "second"], model)
     assert response.text == "first"
     assert model.calls[0].options["tools"]
+
+
+class RefusesTools(ScriptedLLM):
+    """Its class says that it calls functions; its server answers 400 to them."""
+
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        if "tools" in kwargs:
+            error = ValueError("tools are not supported")
+            error.status_code = 400  # type: ignore[attr-defined]
+            raise error
+        return await super().achat(messages, **kwargs)
+
+
+def test_a_server_that_refuses_the_shape_is_asked_in_words() -> None:
+    model = RefusesTools("Draft 2 is best.", model="g", is_function_calling_model=True)
+    response = asked("rank", ["first", "second"], model)
+    assert (response.text, response.degraded) == ("second", False)
+    assert len(model.calls) == 1
 
 
 @pytest.mark.parametrize("said", ["all are fine", '{"choice": 9, "reason": "x"}', "{}"])

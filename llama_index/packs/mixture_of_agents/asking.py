@@ -24,10 +24,14 @@ from llama_index.packs.mixture_of_agents.prompts import (
 )
 from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.results import Cast, Missing, Proposal, Task
+from llama_index.packs.mixture_of_agents.retries import status_of
 from llama_index.packs.mixture_of_agents.runs import Asked, LiveRun, MixtureState
 from llama_index.packs.mixture_of_agents.seats import Seat
 from llama_index.packs.mixture_of_agents.shapes import shaped_request
 from llama_index.packs.mixture_of_agents.synthesis import reading_for
+
+_REFUSED = (400, 422)
+"""HTTP: the request is not one that this server understands."""
 
 
 async def ask_proposer(
@@ -164,11 +168,21 @@ def call_of(
 
 
 def speaking(seat: Seat, options: Mapping[str, Any] | None = None) -> Speak:
-    """One attempt at a call to a seat, in one piece; an answer in a shape becomes its text."""
+    """One attempt at a call to a seat, in one piece; an answer in a shape becomes its text.
+
+    A server may refuse the shape though its class offers it; then the prompt's words have to do.
+    """
 
     async def speak(call: Call) -> Reply:
-        reply = await seat.endpoint.reply(call.messages, {**changed(seat, call), **(options or {})})
-        return _as_text(reply) if options else reply
+        settings = changed(seat, call)
+        if not options:
+            return await seat.endpoint.reply(call.messages, settings)
+        try:
+            return _as_text(await seat.endpoint.reply(call.messages, {**settings, **options}))
+        except Exception as error:
+            if status_of(error) not in _REFUSED:
+                raise
+            return await seat.endpoint.reply(call.messages, settings)
 
     return speak
 

@@ -41,7 +41,6 @@ from llama_index.packs.mixture_of_agents.options import MixtureOptions
 from llama_index.packs.mixture_of_agents.placing import Placing
 from llama_index.packs.mixture_of_agents.policies import CallWatch, RunStart, RunWatch
 from llama_index.packs.mixture_of_agents.progress import Progress
-from llama_index.packs.mixture_of_agents.prompts import as_reference
 from llama_index.packs.mixture_of_agents.proposers import CallPolicy
 from llama_index.packs.mixture_of_agents.results import Missing, Proposal
 from llama_index.packs.mixture_of_agents.runs import (
@@ -276,7 +275,7 @@ class MixtureOfAgentsWorkflow(Workflow):
 async def _stopped_early(run: LiveRun, state: MixtureState, layer: int, progress: Progress) -> MixtureState:
     """The state, marked where the round's proposals agree so far that the remaining ones are skipped."""
     rule = run.mixture.stop_early
-    texts = [as_reference(proposal.text) for proposal in state.proposals if proposal.layer == layer]
+    texts = [proposal.text for proposal in state.proposals if proposal.layer == layer]
     if rule is None or layer >= len(run.mixture.layers) or len(texts) < 2:
         return state
     try:
