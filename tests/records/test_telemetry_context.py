@@ -11,6 +11,7 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetad
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.llms import CustomLLM
 from llama_index.core.llms.callbacks import llm_chat_callback
+from llama_index.llms.openai import OpenAI
 from llama_index_instrumentation import get_dispatcher
 from openinference.instrumentation.llama_index import LlamaIndexInstrumentor
 from opentelemetry import trace
@@ -18,7 +19,7 @@ from opentelemetry.trace import Tracer
 
 from llama_index.packs.mixture_of_agents import MixtureOfAgentsPack
 from llama_index.packs.mixture_of_agents.testing import LatencyLLM, ScriptedLLM
-from tests.records.observed_packs import TREE, observed_pack, posting
+from tests.records.observed_packs import KEY, TREE, observed_pack, posting
 from tests.records.span_tree import Recorder
 
 
@@ -161,6 +162,16 @@ async def test_llama_index_own_spans_stand_in_the_tree_of_the_run(instrumented: 
     own = [child.outline() for child in root.children if not child.name.startswith("layer")]
     assert ours == [TREE[1][0], ("layer 2", TREE[1][2][1])]
     assert own == [OWN_TREE]
+
+
+@by_its_older_name
+async def test_llama_index_own_spans_hold_no_key(instrumented: Recorder) -> None:
+    model = OpenAI("gpt-4o-mini", api_key=KEY, api_base="http://127.0.0.1:9/v1", max_retries=0)
+    pack = MixtureOfAgentsPack(ScriptedLLM("the answer", model="queen"), [model], num_layers=2, max_retries=0)
+    assert (await pack.arun("why?")).degraded
+    (failed,) = instrumented.root().named("OpenAI.achat")
+    assert failed.status == "ERROR"
+    assert KEY not in "".join(span.to_json() for span in instrumented.spans)
 
 
 class _Tagged(BaseEventHandler):
