@@ -105,7 +105,7 @@ class _Step:
 
 def _fail(span: Span, kind: str, reason: str) -> None:
     span.set_attribute("error.type", kind)
-    span.set_status(StatusCode.ERROR, conventions.clean(shortened(reason, 300)))
+    span.set_status(StatusCode.ERROR, shortened(conventions.clean(reason), 300))
 
 
 def _end(span: Span) -> None:
