@@ -116,6 +116,9 @@ def test_a_function_calling_aggregator_chooses_by_a_tool_call() -> None:
 class RefusesTools(ScriptedLLM):
     """Its class says that it calls functions; its server answers 400 to them."""
 
+    def __init__(self, script: str) -> None:
+        super().__init__(script, model="g", is_function_calling_model=True)
+
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         if "tools" in kwargs:
             error = ValueError("tools are not supported")
@@ -125,7 +128,7 @@ class RefusesTools(ScriptedLLM):
 
 
 def test_a_server_that_refuses_the_shape_is_asked_in_words() -> None:
-    model = RefusesTools("Draft 2 is best.", model="g", is_function_calling_model=True)
+    model = RefusesTools("Draft 2 is best.")
     response = asked("rank", ["first", "second"], model)
     assert (response.text, response.degraded) == ("second", False)
     assert len(model.calls) == 1
