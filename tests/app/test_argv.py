@@ -13,7 +13,7 @@ MODELS = Option(("--models", "--models-layer"), is_list=True, splits_commas=True
 NUMBERS = Option(("--nb-models-by-layer",), is_list=True, splits_commas=True, is_numeric=True)
 FILES = Option(("--file", "-f"), is_list=True)
 LAYERS = Option(("--layers", "--layer"))
-EXTRACT = Option(("--extract",))
+EXTRACT = Option(("--extract",), splits_commas=True)
 TRACE = Option(("--trace",), opposites=("--no-trace",), is_flag=True)
 OPTIONS = (MODELS, NUMBERS, FILES, LAYERS, EXTRACT, TRACE)
 
@@ -40,6 +40,7 @@ OPTIONS = (MODELS, NUMBERS, FILES, LAYERS, EXTRACT, TRACE)
         ("--nb_models_by_layer 3 2 Why?", "--nb-models-by-layer 3 --nb-models-by-layer 2 Why?"),
         ("--nb-models-by-layer=3,2 1", " ".join(f"--nb-models-by-layer {n}" for n in (3, 2, 1))),
         ("-f a,b.txt c.txt", "-f a,b.txt -f c.txt"),
+        ("--file a -f b", "--file a -f b"),
         ("--extract regex:a,b", "--extract regex:a,b"),
         ("--extract --layer_x", "--extract --layer_x"),
         ("--no_trace", "--no-trace"),

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from llama_index.packs.mixture_of_agents.results import (
 )
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 from tests.app.conftest import command, environment
+from tests.loopback.fault_server import wait_until
 
 pytestmark = pytest.mark.usefixtures("scripted_rows")
 
@@ -185,24 +186,31 @@ def test_ctrl_c_cancels_the_answer_alone_and_ctrl_d_leaves(tmp_path: Path) -> No
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     os.close(theirs)
-    os.write(ours, b"Why?\n")
-    seen = b""
-    while not list(tmp_path.glob("*.asked")):
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    while b"moa: cancelled" not in seen:
-        seen += os.read(ours, 65536)
-    os.write(ours, b"/usage\n")
-    while b"Nothing was asked yet." not in seen:
-        seen += os.read(ours, 65536)
-    os.write(ours, b"\x04")
+    seen = bytearray()
+    reader = threading.Thread(target=read_all, args=(ours, seen))
+    reader.start()
     try:
-        while piece := os.read(ours, 65536):
-            seen += piece
-    except OSError:
-        pass  # Linux reports the closed terminal of an ended program as an error
-    os.close(ours)
-    assert process.wait(30) == 0
+        os.write(ours, b"Why?\n")
+        assert wait_until(lambda: bool(list(tmp_path.glob("*.asked"))), seconds=30)
+        process.send_signal(signal.SIGINT)
+        assert wait_until(lambda: b"moa: cancelled" in seen)
+        os.write(ours, b"/usage\n")
+        assert wait_until(lambda: b"Nothing was asked yet." in seen)
+        os.write(ours, b"\x04")
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+        reader.join()
+        os.close(ours)
     assert list(tmp_path.glob("*.cancelled"))
     assert b"/help lists what else there is" in seen
+
+
+def read_all(terminal: int, seen: bytearray) -> None:
+    """Read what a program writes to a terminal; one that nobody reads would stop it."""
+    try:
+        while piece := os.read(terminal, 65536):
+            seen += piece
+    except OSError:
+        return  # Linux reports the closed terminal of an ended program as an error

@@ -52,7 +52,7 @@ class Option:
 
     def parted(self, value: str) -> list[str]:
         """The values that one word holds."""
-        parts = [part.strip() for part in value.split(",")] if self.splits_commas else []
+        parts = [part.strip() for part in value.split(",")] if self.is_list and self.splits_commas else []
         return [part for part in parts if part] or [value]
 
 
@@ -137,11 +137,12 @@ class _Reading:
 
 
 def _check_one_meaning(option: Option, said: Sequence[tuple[str, str]]) -> None:
-    """Refuse two values for one option. A list may go on, under the spelling it began with."""
+    """Refuse two values for one option. A list may go on, under the name it began with, or its letter."""
     readings: dict[str, object] = {}
-    for name, value in said:
+    full = [(name if name.startswith("--") else option.spellings[0], value) for name, value in said]
+    for name, value in full:
         if option.is_list:
-            listed = " ".join(given for spelled, given in said if spelled == name)
+            listed = " ".join(given for spelled, given in full if spelled == name)
             readings[f"{name} {listed}"] = listed
         else:
             readings[f"{name} {value}".strip()] = name in option.opposites if option.is_flag else value

@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llama_index.packs.mixture_of_agents.app.default_mixture import seeds
 from llama_index.packs.mixture_of_agents.app.ordering import Order, given, temperatures
-from llama_index.packs.mixture_of_agents.base import MixtureOfAgentsPack
 from llama_index.packs.mixture_of_agents.config import MixtureConfig, load_config
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 
 
-def read(order: Order) -> MixtureConfig:
-    """The file's mixture, with what was ordered in place of what it says.
+@dataclass(frozen=True)
+class Configured:
+    """A mixture from a file, and what is left of the order.
+
+    Attributes:
+        config: The mixture; what was ordered stands in it.
+        order: What the file does not say: who keeps what of runs.
+    """
+
+    config: MixtureConfig
+    order: Order
+
+    @property
+    def names_models(self) -> bool:
+        """Whether it says who is asked; else it is the embedded default."""
+        return bool(self.config.proposers) or (
+            self.config.aggregator is not None and self.config.num_layers == 1
+        )
+
+    def options(self) -> dict[str, Any]:
+        """The pack's options, for the embedded default; a limit of time holds there only where it is said."""
+        options = self.config.options()
+        if "timeout" not in self.config.was_set:
+            del options["timeout"]
+        return options
+
+
+def configured(order: Order) -> Configured:
+    """The mixture of the order's file, with what was ordered in place of what it says.
 
     Raises:
         ConfigurationError: The file or the order cannot work, or they do not fit together.
@@ -32,17 +58,15 @@ def read(order: Order) -> MixtureConfig:
         stop_early=_early_stop(order, config),
         budget=_budget(order, config),
     )
-    return config.updated(**changes)
+    if _traces_by_itself(order, config):
+        return Configured(config.updated(**changes), replace(order, trace=False))
+    return Configured(config.updated(**changes, trace=None), order)
 
 
-def names_models(config: MixtureConfig) -> bool:
-    """Whether a mixture says who is asked; else it is the embedded default."""
-    return bool(config.proposers) or (config.aggregator is not None and config.num_layers == 1)
-
-
-def configured_pack(config: MixtureConfig, policies: Sequence[Any]) -> MixtureOfAgentsPack:
-    """The pack of a file's mixture."""
-    return config.pack(policies=list(policies))
+def _traces_by_itself(order: Order, config: MixtureConfig) -> bool:
+    """Whether the file says how runs are written down, and nobody ordered otherwise."""
+    ordered = not order.trace or order.trace_dir is not None or order.redact
+    return config.trace is not None and not ordered
 
 
 def _proposers(order: Order, config: MixtureConfig) -> list[Any] | None:

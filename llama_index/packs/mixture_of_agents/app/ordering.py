@@ -119,16 +119,16 @@ def pack_for(
     Raises:
         ConfigurationError: Something cannot work.
     """
-    taking_part = [*policies, *recorders(order)]
     if order.config is not None:
         # Not at the top: most orders come without a file.
-        from llama_index.packs.mixture_of_agents.app.configured import configured_pack, names_models, read
+        from llama_index.packs.mixture_of_agents.app.configured import configured
 
-        config = read(order)
-        if names_models(config):
-            return configured_pack(config, taking_part)
-        return _default_pack(order, config.options(), view or View(), taking_part, prepares)
-    options = {**order.options, **_objects(order)}
+        mixture = configured(order)
+        taking_part = [*policies, *recorders(mixture.order)]
+        if mixture.names_models:
+            return mixture.config.pack(policies=taking_part)
+        return _default_pack(order, mixture.options(), view or View(), taking_part, prepares)
+    options, taking_part = {**order.options, **_objects(order)}, [*policies, *recorders(order)]
     if order.models:
         return _named_pack(order, options, taking_part)
     return _default_pack(order, options, view or View(), taking_part, prepares)
@@ -213,9 +213,11 @@ def _budget(order: Order) -> Any:
 
 def recorders(order: Order) -> list[Any]:
     """Who keeps what of runs: answers to be given again, and a trace."""
+    # Not at the top: most orders want no cache.
+    from llama_index.packs.mixture_of_agents.records.answer_cache import AnswerCache
     from llama_index.packs.mixture_of_agents.records.trace import FOLDER, Trace
 
-    kept: list[Any] = []
+    kept: list[Any] = [] if order.cache is None else [AnswerCache(order.cache)]
     if order.trace:
         kept.append(Trace(folder=order.trace_dir or FOLDER, redact=order.redact))
     return kept

@@ -42,7 +42,6 @@ _GROUPS = (ask, chat, batch, plan, doctor, trace, replay, config, local)
 app = typer.Typer(
     name="moa",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -78,6 +77,9 @@ def _moa(
 
     Start with [bold]moa demo[/bold]: it needs no key. Then ask a question of your own with
     [bold]moa ask[/bold]; `moa ask --help` shows how to name models.
+
+    Exit status of every command: 0 done, 1 it ran and something had no answer, 2 refused before any call,
+    130 interrupted.
     """
 
 
