@@ -39,8 +39,8 @@ class Clock:
 
 
 def simulated(budget: Budget, facts: MixtureFacts, run_id: str = "run", **more: Any) -> SimulatedRun:
-    settled = {"chance": random.Random(1), "failing": 0.0, **more}
-    return SimulatedRun(facts, budget.for_run(start(facts, run_id)), budget.prices, **settled)
+    settled = {"prices": budget.prices or ONE_PRICE, "chance": random.Random(1), "failing": 0.0, **more}
+    return SimulatedRun(facts, budget.for_run(start(facts, run_id)), **settled)
 
 
 def ran(budget: Budget, facts: MixtureFacts, **more: Any) -> SimulatedRun:
@@ -157,9 +157,8 @@ def test_runs_that_share_a_total_never_pass_it_together(
         await asyncio.sleep(0)
         try:
             run = simulated(budget, facts, f"run-{number}", chance=chance, account=account, failing=0.3)
-        except ConfigurationError as refusal:
-            assert "total budget" in str(refusal)
-            return
+        except ConfigurationError:
+            return  # the total is used up or spoken for
         for name in ("begin", "end"):
             setattr(run, name, _giving_way(getattr(run, name)))
         await run.run()
@@ -396,9 +395,10 @@ def test_a_total_that_is_used_up_refuses_the_next_run() -> None:
     facts = mixture([["a"]])
     budget = Budget(total=least_of(facts) * 1.5, prices=ONE_PRICE)
     ran(budget, facts, run_id="first", chance=random.Random(3))
+    while budget.spent.usd < least_of(facts) / 2 + 1e-9:
+        ran(budget, facts, run_id="more")
     with pytest.raises(ConfigurationError, match=r"total budget .* used up"):
-        for n in range(100):
-            ran(budget, facts, run_id=f"run-{n}")
+        budget.for_run(start(facts))
 
 
 def test_a_round_there_is_no_time_for_is_not_begun() -> None:

@@ -52,7 +52,7 @@ class Budget:
         tokens: Most a run may read and write, in tokens; None for no limit.
         seconds: Longest a run may take: no round of proposers is begun that would, with the answer behind
             it, last longer; None for no limit. Calls that are out are never cut: that is `timeout`'s.
-        prices: What models cost: a `Prices`, or what it takes; None for the listed prices.
+        prices: What models cost: a `Prices`, or what it takes; None for the pack's, below them the listed.
         degrade: What may be left out, first to last: "skip_refine", "drop_dearest", "short_synthesis".
         total: Most that all runs with this object may cost together, in US dollars; None for no limit.
         total_tokens: Likewise, in tokens.
@@ -84,7 +84,7 @@ class Budget:
         whole_number("shortest_answer", shortest_answer, 1)
         number("margin", margin, 1, 10, none="for the bytes of a prompt")
         self.order = _measures(degrade, seconds)
-        self.prices = prices if isinstance(prices, Prices) else Prices(prices)
+        self.prices = prices if prices is None or isinstance(prices, Prices) else Prices(prices)
         self.limit = _limit(usd, tokens)
         self.seconds = seconds
         self._shared = Ledger(_limit(total, total_tokens))
@@ -108,7 +108,9 @@ class Budget:
         Raises:
             ConfigurationError: The least it could do does not fit, or nobody knows what its calls cost.
         """
-        bounds = Bounds(start.mixture, self.prices, self.limit.least(self._shared.limit), self._margin)
+        bounds = Bounds(
+            start.mixture, self._prices_for(start), self.limit.least(self._shared.limit), self._margin
+        )
         attached = has_attachments(start.messages)
         unknown = list(bounds.seats_without(attached))
         if unknown:
@@ -118,6 +120,10 @@ class Budget:
         self._hold_least(degrading, purse)
         pace = Pace(start.mixture, self.seconds, self._clock, self._clock())
         return RunBudget(purse, bounds, degrading, pace, self._keep)
+
+    def _prices_for(self, start: RunStart) -> Prices:
+        meter = start.meter
+        return self.prices or (meter if isinstance(meter, Prices) else Prices())
 
     def _degrading(self, start: RunStart, bounds: Bounds, attached: bool) -> Degrading:
         frames = Frames(start.messages, bounds.prompt)
