@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from llama_index.packs.mixture_of_agents.app.board import dollars
 from llama_index.packs.mixture_of_agents.records.run_records import CallRecord, RunRecord
 from llama_index.packs.mixture_of_agents.records.trace_schema import CallAnswered, CallMissing
 from llama_index.packs.mixture_of_agents.results import Usage
@@ -119,5 +120,4 @@ def in_words(usage: Usage) -> str:
     read = "?" if usage.prompt_tokens is None else usage.prompt_tokens
     written = "?" if usage.completion_tokens is None else usage.completion_tokens
     counted = " (estimated)" if usage.estimated else ""
-    cost = "cost unknown" if usage.cost_usd is None else f"${usage.cost_usd:.4f}"
-    return f"{read} tokens in, {written} out{counted}, {cost}"
+    return f"{read} tokens in, {written} out{counted}, {dollars(usage.cost_usd)}"

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from llama_index.packs.mixture_of_agents.app.board import dollars
 from llama_index.packs.mixture_of_agents.app.recorded_ways import recorded_finish, recorded_stop
 from llama_index.packs.mixture_of_agents.base import MixtureOfAgentsPack
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, TraceError
@@ -107,8 +108,7 @@ class Replay:
     @property
     def tally(self) -> str:
         """How many calls were answered from the record, and how many went out."""
-        cost = self.spent.cost_usd
-        price = "" if not self.going.usages else " (cost unknown)" if cost is None else f" (${cost:.4f})"
+        price = f" ({dollars(self.spent.cost_usd)})" if self.going.usages else ""
         return f"{self.policy.answered} from the record, {len(self.going.usages)} went out{price}"
 
 

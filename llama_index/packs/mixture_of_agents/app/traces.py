@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_index.packs.mixture_of_agents.app.accounts import account
-from llama_index.packs.mixture_of_agents.app.board import printable
+from llama_index.packs.mixture_of_agents.app.board import dollars, printable
 from llama_index.packs.mixture_of_agents.app.statuses import note
 from llama_index.packs.mixture_of_agents.errors import TraceError
 from llama_index.packs.mixture_of_agents.records.reading import open_trace
@@ -174,7 +174,7 @@ def show_stats(path: str | None, as_json: bool) -> None:
 
 
 def _model_columns(model: ModelStats) -> tuple[str, ...]:
-    priced = f"${model.cost_usd:.4f}" if model.cost_usd or not model.unpriced else ""
+    priced = dollars(model.cost_usd) if model.cost_usd or not model.unpriced else ""
     unpriced = f"{model.unpriced} unknown" if model.unpriced else ""
     return (
         model.model,
@@ -203,7 +203,7 @@ def _summary(stats: Stats) -> list[str]:
 
 def money(usage: Usage) -> str:
     """A cost in US dollars, "?" where it is unknown."""
-    return "?" if usage.cost_usd is None else f"${usage.cost_usd:.4f}"
+    return "?" if usage.cost_usd is None else dollars(usage.cost_usd)
 
 
 def _seconds(value: float | None) -> str:

@@ -29,13 +29,13 @@ _SECRET_FIELD = re.compile(
     r"|headers$|cookie|(^|[-_])(auth|access|api|bearer|refresh|session|id)?[-_]?token$",
     re.IGNORECASE,
 )
+_PREFIXES = "sk|pk|rk|xai|pplx|gsk|tgp|nvapi|r8|hf|csk|fw|ghp|gho|ghs|ghu|xoxb|xoxp"
 # Most have a beginning of their own; a digit tells them from words with hyphens. What a pattern may look
 # ahead is bounded, or a text made for it would take minutes.
 _KEY = re.compile(
     r"(?<![A-Za-z0-9])(?:"
-    r"(?:sk|pk|rk|xai|pplx|gsk|tgp|nvapi|r8|hf|csk|fw)[-_](?=[A-Za-z_-]{0,40}[0-9])[A-Za-z0-9_-]{16,}"
+    rf"(?:{_PREFIXES}|github_pat|glpat)[-_](?=[A-Za-z_-]{{0,40}}[0-9])[A-Za-z0-9_-]{{16,}}"
     r"|AIza[A-Za-z0-9_-]{30,}"
-    r"|(?:ghp|gho|ghs|ghu|github_pat|glpat|xoxb|xoxp)[-_][A-Za-z0-9_-]{16,}"
     r"|A[KS]IA[A-Z0-9]{16}"
     r"|(?<![_-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
     r")"
@@ -46,16 +46,29 @@ _AFTER_NAME = re.compile(
     r"(?=[^\s\"']{0,60}[0-9])(?P<value>[A-Za-z0-9._~+/=-]{12,})",
     re.IGNORECASE,
 )
-# One of these stands before each named key: most texts have none, and are done with sooner.
-_MAY_NAME_ONE = re.compile(r"bearer|authorization|key|token", re.IGNORECASE)
-_PLAIN_FIELDS = frozenset({"role", "block_type"})
-_BINARY_FIELDS = frozenset({"image", "audio", "video", "data"})
+# Most texts have none of these, and are done with sooner than by the patterns.
+_BEGINNINGS = (
+    *(f"{name}{dash}" for name in _PREFIXES.split("|") for dash in "-_"),
+    "AIza",
+    "github_pat",
+    "glpat",
+    "AKIA",
+    "ASIA",
+    "eyJ",
+)
+_NAMES = ("bearer", "authorization", "key", "token")
+_STRUCTURE = frozenset({"role", "block_type", "image", "audio", "video", "data"})
+"""Fields of a message whose texts nobody wrote."""
 
 
 def scrubbed(text: str) -> str:
     """The text without what looks like a key; again scrubbed, it stays as it is."""
-    text = _KEY.sub(SECRET, text)
-    return _AFTER_NAME.sub(rf"\g<name>{SECRET}", text) if _MAY_NAME_ONE.search(text) else text
+    if any(beginning in text for beginning in _BEGINNINGS):
+        text = _KEY.sub(SECRET, text)
+    lower = text.lower()
+    if any(name in lower for name in _NAMES):
+        text = _AFTER_NAME.sub(rf"\g<name>{SECRET}", text)
+    return text
 
 
 def cleaned(value: Any) -> Any:
@@ -130,7 +143,7 @@ class Redaction:
         if self._whole:
             blocks = [{"block_type": "text", "text": summary(_content(b))} for b in plain.get("blocks", ())]
             return {"role": plain.get("role"), "blocks": blocks}
-        return plain if self._rewrite is None else self._rewritten(plain)
+        return plain if self._rewrite is None else self._rewritten(plain, kept=_STRUCTURE)
 
     def settings(self, settings: Mapping[str, Any] | None) -> dict[str, Any] | None:
         """A configuration, cleaned; texts may stand anywhere in it."""
@@ -141,13 +154,13 @@ class Redaction:
             return {"redacted": summary(json.dumps(plain))}
         return plain if self._rewrite is None else self._rewritten(plain)
 
-    def _rewritten(self, value: Any, field: str = "") -> Any:
+    def _rewritten(self, value: Any, field: str = "", kept: frozenset[str] = frozenset()) -> Any:
         if isinstance(value, str):
-            kept = field in _PLAIN_FIELDS or field in _BINARY_FIELDS or field.endswith("mimetype")
-            return value if kept or self._rewrite is None else self._rewrite(value)
+            stays = field in kept or field.endswith("mimetype")
+            return value if stays or self._rewrite is None else self._rewrite(value)
         if isinstance(value, dict):
-            return {name: self._rewritten(held, name) for name, held in value.items()}
-        return [self._rewritten(held, field) for held in value] if isinstance(value, list) else value
+            return {name: self._rewritten(held, name, kept) for name, held in value.items()}
+        return [self._rewritten(held, field, kept) for held in value] if isinstance(value, list) else value
 
 
 def _content(block: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ import os
 import platform
 import re
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from functools import lru_cache
@@ -46,6 +47,7 @@ from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse
 FOLDER = "logs/moa"
 _PATIENCE = 2.0
 """Seconds an ending run waits for its last lines to be on disk; after that they follow by themselves."""
+_MOST_RECENT = 32
 _DISTRIBUTIONS = ("llama-index-packs-mixture-of-agents", "llama-index-core", "llama-index-workflows")
 
 _logger = logging.getLogger(__name__)
@@ -144,6 +146,7 @@ class RunWriter:
         self.path = path
         self._run_id, self._redaction, self._on_failure = run_id, redaction, on_failure
         self._kept: set[str] = set()
+        self._recent: OrderedDict[int, tuple[ChatMessage, str]] = OrderedDict()
         self._failed = False
 
     def write(self, now: float, make: Callable[[Redaction], Entry], messages: Sequence[ChatMessage]) -> None:
@@ -170,15 +173,23 @@ class RunWriter:
         return json.dumps({"schema": SCHEMA, "run": self._run_id, "time": moment, **body}) + "\n"
 
     def _ids(self, messages: Sequence[ChatMessage]) -> tuple[list[str], list[MessageKept]]:
-        ids, new = [], []
-        for message in messages:
-            kept = self._redaction.message(_plain(message, without_none=True))
-            name = sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
-            ids.append(name)
-            if name not in self._kept:
-                self._kept.add(name)
-                new.append(MessageKept(id=name, message=kept))
-        return ids, new
+        new: list[MessageKept] = []
+        return [self._id(message, new) for message in messages], new
+
+    def _id(self, message: ChatMessage, new: list[MessageKept]) -> str:
+        """The message's id; it is added to the new ones where it is not in the file yet."""
+        seen = self._recent.get(id(message))
+        if seen is not None:  # one object stands in the calls of a whole round
+            return seen[1]
+        kept = self._redaction.message(_plain(message, without_none=True))
+        name = sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+        if name not in self._kept:
+            self._kept.add(name)
+            new.append(MessageKept(id=name, message=kept))
+        self._recent[id(message)] = message, name  # held, so that no other object gets its id
+        if len(self._recent) > _MOST_RECENT:
+            self._recent.popitem(last=False)
+        return name
 
 
 def _plain(record: BaseModel, without_none: bool = False) -> dict[str, Any]:
