@@ -270,7 +270,7 @@ def test_a_run_that_cannot_fit_is_refused_with_what_it_needs() -> None:
 
 def test_without_a_longest_answer_the_refusal_says_so() -> None:
     facts = mixture([["a"]], aggregator=seat("g", None))
-    with pytest.raises(ConfigurationError, match="which g has none of"):
+    with pytest.raises(ConfigurationError, match="none is set for g"):
         Budget(0.0001, prices=ONE_PRICE).for_run(start(facts))
 
 

@@ -108,6 +108,26 @@ class Budget:
         Raises:
             ConfigurationError: The least it could do does not fit, or nobody knows what its calls cost.
         """
+        bounds, degrading = self._reckoning(start)
+        purse = Purse(start.run_id, [Ledger(self.limit), self._shared])
+        self._hold_least(degrading, purse)
+        pace = Pace(start.mixture, self.seconds, self._clock, self._clock())
+        return RunBudget(purse, bounds, degrading, pace, self._keep)
+
+    def would_take(self, start: RunStart) -> None:
+        """Refuse what `for_run` would refuse, and hold nothing back.
+
+        Raises:
+            ConfigurationError: As there.
+        """
+        purse = Purse(start.run_id, [Ledger(self.limit), self._shared])
+        try:
+            self._hold_least(self._reckoning(start)[1], purse)
+        finally:
+            purse.close()
+
+    def _reckoning(self, start: RunStart) -> tuple[Bounds, Degrading]:
+        """What calls cost at most, and how the run is made to fit."""
         bounds = Bounds(
             start.mixture, self._prices_for(start), self.limit.least(self._shared.limit), self._margin
         )
@@ -115,20 +135,19 @@ class Budget:
         unknown = list(bounds.seats_without(attached))
         if unknown:
             raise ConfigurationError(cannot_bound(unknown))
-        degrading = self._degrading(start, bounds, attached)
-        purse = Purse(start.run_id, [Ledger(self.limit), self._shared])
-        self._hold_least(degrading, purse)
-        pace = Pace(start.mixture, self.seconds, self._clock, self._clock())
-        return RunBudget(purse, bounds, degrading, pace, self._keep)
+        course = Course(
+            start.mixture,
+            Frames(start.messages, bounds.prompt),
+            bounds.length,
+            bounds.scale,
+            must_hold=True,
+        )
+        bound = partial(bounds.planned, attached=attached)
+        return bounds, Degrading(course, bound, self.order, self._shortest)
 
     def _prices_for(self, start: RunStart) -> Prices:
         meter = start.meter
         return self.prices or (meter if isinstance(meter, Prices) else Prices())
-
-    def _degrading(self, start: RunStart, bounds: Bounds, attached: bool) -> Degrading:
-        frames = Frames(start.messages, bounds.prompt)
-        course = Course(start.mixture, frames, bounds.length, bounds.scale, must_hold=True)
-        return Degrading(course, partial(bounds.planned, attached=attached), self.order, self._shortest)
 
     def _hold_least(self, degrading: Degrading, purse: Purse) -> None:
         """Hold back what the least acceptable run costs, so that it can be paid whatever other runs do."""

@@ -51,7 +51,8 @@ def used_up(total: str, spent: str, needed: str) -> str:
 
 def _told(plan: Plan, facts: MixtureFacts) -> str:
     names = [facts.layers[layer - 1][n].name for layer, kept in plan.kept.items() for n in kept]
-    short = "" if plan.longest_answer is None else f" of {plan.longest_answer} tokens"
+    allowed = [length for length in (plan.longest_answer, facts.aggregator.longest_answer) if length]
+    short = f" of {min(allowed)} tokens" if allowed else ""
     if facts.finish.get("name") == "vote" and names:
         return f"asking {', '.join(names)}"
     asked = f"{', '.join(names)} and then " if names else ""
@@ -64,6 +65,5 @@ def _longest(facts: MixtureFacts) -> str:
     open_ended = [seat.name for seat in seats if (seat.longest_answer or -1) <= 0]
     if not open_ended:
         return ""
-    return (
-        f", which {', '.join(dict.fromkeys(open_ended))} has none of, so that an answer may fill its window"
-    )
+    names = ", ".join(dict.fromkeys(open_ended))
+    return f" (none is set for {names}, so an answer may fill a context window)"
