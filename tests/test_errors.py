@@ -23,6 +23,7 @@ from llama_index.packs.mixture_of_agents.errors import (
     QueueFullError,
     RequestCancelledError,
     SparseMoEError,
+    ToolError,
     TraceError,
 )
 
@@ -33,6 +34,7 @@ TREE: dict[type[MixtureError], tuple[type[BaseException], ...]] = {
     TraceError: (ConfigurationError,),
     MixtureTimeoutError: (MixtureError, TimeoutError),
     BrokenStreamError: (MixtureError,),
+    ToolError: (MixtureError, ValueError),
     SparseMoEError: (MixtureError,),
     ContextOverflowError: (SparseMoEError, ValueError),
     FragmentError: (SparseMoEError, ValueError),

@@ -53,7 +53,23 @@ FLOORS: tuple[frozenset[str], ...] = (
 
 # Beside the floors: nothing in the core imports them, and they know only this.
 BESIDE: dict[str, frozenset[str]] = {
-    "agents": frozenset({"proposers", "events", "endpoint", "threads", "prompts", "results", "errors"}),
+    "agents": frozenset(
+        {
+            "policies",
+            "proposers",
+            "events",
+            "endpoint",
+            "shapes",
+            "facts",
+            "sampling",
+            "prompts",
+            "results",
+            "errors",
+            "checks",
+            "locks",
+            "threads",
+        }
+    ),
     "records": frozenset(
         {
             "policies",

@@ -7,6 +7,7 @@
     |   `-- TraceError               a trace or a store of answers is unreadable, or lacks what is asked of it
     |-- MixtureTimeoutError          the run's own deadline passed (also a TimeoutError)
     |-- BrokenStreamError            a model's stream failed after part of its answer was out
+    |-- ToolError                    a tool refused what an agent asked of it (also a ValueError)
     `-- SparseMoEError               the local sparse model could not do what was asked
         |-- ContextOverflowError     prompt and answer do not fit the model's context (also a ValueError)
         |-- FragmentError            an answer of a given shape was cut before its end (also a ValueError)
@@ -88,6 +89,13 @@ class MixtureTimeoutError(MixtureError, TimeoutError):
 
 class BrokenStreamError(MixtureError):
     """A stream failed after part of the answer had been passed on, so it is not tried again."""
+
+
+class ToolError(MixtureError, ValueError):
+    """A tool refused what it was asked: a path outside its folder, SQL that writes, an unknown column.
+
+    The message is for the model that called the tool, so it says what would have worked.
+    """
 
 
 class SparseMoEError(MixtureError):

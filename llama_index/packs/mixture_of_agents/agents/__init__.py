@@ -1,0 +1,1 @@
+"""Agents: a planner, specialists with tools and memory, and what they may touch."""
