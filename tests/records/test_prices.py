@@ -179,7 +179,7 @@ def test_any_text_can_be_estimated(text: str) -> None:
 
 def test_a_price_that_changes_within_the_day_is_bounded_by_the_dearest_hour() -> None:
     model = ModelIdentity(class_name="DeepSeek", model="deepseek-chat")
-    day, night = (Prices(now=lambda when=when: when) for when in (NOON, MIDNIGHT))
+    day, night = Prices(now=lambda: NOON), Prices(now=lambda: MIDNIGHT)
     costs = [prices.cost(model, 1000, 1000) for prices in (day, night)]
     bounds = [prices.bound(model, 1000, 1000) for prices in (day, night)]
     assert None not in costs

@@ -133,8 +133,8 @@ def _table(first: str, totals: Sequence[ForecastTotal], told: Forecast) -> Any:
     table = Table(show_footer=True)
     sums = (len(told.calls), told.usage.prompt_tokens, told.usage.completion_tokens)
     table.add_column(first, footer="in all")
-    for name, total in zip(("calls", "tokens read", "tokens written"), sums, strict=True):
-        table.add_column(name, footer=f"{total:,}", justify="right")
+    for name, number in zip(("calls", "tokens read", "tokens written"), sums, strict=True):
+        table.add_column(name, footer=f"{number:,}", justify="right")
     table.add_column("USD", footer=_usd(told.usage.cost_usd), justify="right")
     for total in totals:
         usage = total.usage

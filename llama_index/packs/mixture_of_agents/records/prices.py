@@ -202,11 +202,9 @@ def _listed(identity: ModelIdentity) -> Listed | None:
 
 
 def _with_estimates(usage: Usage, call: Call, text: str) -> Usage:
-    counts = {
-        "prompt_tokens": lambda: counted(call.messages),
-        "completion_tokens": lambda: counted_text(text),
-    }
-    guessed: dict[str, Any] = {
-        name: count() for name, count in counts.items() if getattr(usage, name) is None
-    }
+    guessed: dict[str, Any] = {}
+    if usage.prompt_tokens is None:
+        guessed["prompt_tokens"] = counted(call.messages)
+    if usage.completion_tokens is None:
+        guessed["completion_tokens"] = counted_text(text)
     return usage.model_copy(update={**guessed, "estimated": True}) if guessed else usage
