@@ -64,7 +64,7 @@ def proposals_of(response: MixtureResponse, layer: int | None = None) -> str:
         response: The answer.
         layer: One round alone; None for all.
     """
-    layers = sorted({said.layer for said in (*response.proposals, *response.missing)})
+    layers = sorted({said.layer for said in response.proposals} | {gone.layer for gone in response.missing})
     parts = [part for at in layers if layer in (None, at) for part in _layer(response, at)]
     if layer is None:
         parts += _decided(response)

@@ -63,7 +63,7 @@ class Order:
     extract: str | None = None
     window: int | None = None
     stop_early: float | None = None
-    budget: Mapping[str, float] = field(default_factory=dict)
+    budget: Mapping[str, Any] = field(default_factory=dict)
     trace: bool = False
     trace_dir: str | None = None
     redact: bool = False
@@ -82,7 +82,8 @@ class Order:
     def strategy(self) -> str | None:
         """Who proposes, by the name of a strategy; a spread of temperatures tells it too."""
         spreads = self.options.get("temperatures") is not None
-        return self.options.get("strategy", "temperature" if spreads else None)
+        name: str | None = self.options.get("strategy", "temperature" if spreads else None)
+        return name
 
     def mixture(self) -> dict[str, Any]:
         """What makes the mixture what it is, as JSON; not how it is watched or kept."""

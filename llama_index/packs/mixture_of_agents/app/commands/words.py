@@ -70,7 +70,9 @@ def bundled(command: Callable[..., None]) -> Callable[..., None]:
     gets the dataclass.
     """
     hints = get_type_hints(command, include_extras=True)
-    bundles = {name: kind for name, kind in hints.items() if name != "return" and is_dataclass(kind)}
+    bundles: dict[str, Any] = {
+        name: kind for name, kind in hints.items() if name != "return" and is_dataclass(kind)
+    }
     listed: list[inspect.Parameter] = []
     for one in inspect.signature(command).parameters.values():
         if one.name in bundles:
