@@ -272,11 +272,14 @@ def test_agents_are_replayed(tmp_path: Path) -> None:
 
 def test_proposers_that_share_a_local_model_are_laid_out_as_they_were(tmp_path: Path) -> None:
     class Local(ScriptedLLM):
+        def __init__(self) -> None:
+            super().__init__(lambda messages: f"read {len(str(messages))}", model="local")
+
         @property
         def prefix_sharing_key(self) -> str:
             return "one"
 
-    local = Local(lambda messages: f"read {len(str(messages))}", model="local")
+    local = Local()
     path = tmp_path / "shared.jsonl"
     proposers = [Proposer(local, name="p", role="You are P."), Proposer(local, name="q", role="You are Q.")]
     said = MixtureOfAgentsPack(local, proposers, trace=Trace(path)).run("Why?").text

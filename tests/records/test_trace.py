@@ -300,7 +300,7 @@ def test_a_full_disk_is_one_warning_and_leaves_whole_lines(
         room[0] -= written
         return written
 
-    monkeypatch.setattr(line_file.os, "write", until_full)
+    monkeypatch.setattr(os, "write", until_full)
     assert pack_of(path, "one" * 1000, "two" * 1000).run("Why?").text == "answer"
     monkeypatch.undo()
     assert [record.levelname for record in caplog.records] == ["WARNING"]

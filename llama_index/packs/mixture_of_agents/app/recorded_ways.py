@@ -27,7 +27,7 @@ def recorded_finish(recording: Recording) -> Finish:
         TraceError: It was an object of the caller's own.
     """
     facts = recording.mixture.finish
-    name = facts.get("name")
+    name = str(facts.get("name"))
     if name not in FINISHES:
         raise TraceError(
             f"The run finished by {name!r}, a way of its caller's own; such a run is replayed in Python, "

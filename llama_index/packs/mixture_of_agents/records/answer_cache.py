@@ -58,9 +58,7 @@ class AnswerCache:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, clock: Callable[[], float] = time.time) -> None:
-        if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
-            raise ConfigurationError(f"A cache needs the path of a file; found {shown(path)}.")
-        self.path, self._clock = Path(path), clock
+        self.path, self._clock = _checked(path), clock
         self._warned = False
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,6 +123,13 @@ class AnswerCache:
 def _is_whole(proposal: Proposal) -> bool:
     """Whether the text is all there was: a proposal does not hold the tools that were asked for."""
     return bool(proposal.text.strip()) and proposal.details.get("finish_reason") not in _ASKS_FOR_TOOLS
+
+
+def _checked(path: object) -> Path:
+    named = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+    if not isinstance(named, str) or not named.strip() or "\0" in named:
+        raise ConfigurationError(f"A cache needs the path of a file; found {shown(path)}.")
+    return Path(named)
 
 
 def _prepare(database: sqlite3.Connection) -> None:

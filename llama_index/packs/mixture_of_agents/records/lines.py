@@ -21,6 +21,7 @@ from llama_index.packs.mixture_of_agents.locks import FileLock, HeldElsewhereErr
 
 _logger = logging.getLogger(__name__)
 _IDLE_SECONDS = 1.0
+_PAUSE_SECONDS = 0.01
 
 if sys.platform == "win32":
 
@@ -88,13 +89,18 @@ def _is_cut(handle: int, end: int) -> bool:
 
 
 class Appender:
-    """Takes work from an event loop, and does it in order in a thread that ends when it has none."""
+    """Takes work from an event loop, and does it in order in a thread that ends when it has none.
+
+    The thread begins a moment after work came in: a loop that has just asked several models goes on
+    undisturbed, and what it has to say is written while it waits for them.
+    """
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
+        self._hurry = threading.Event()
 
     def put(self, job: Callable[[], None]) -> None:
         """Have it done; what it raises is logged."""
@@ -107,26 +113,38 @@ class Appender:
                 self._thread.start()
 
     def drain(self, seconds: float) -> bool:
-        """Wait until all that was put is done, so long at most; False where it is not."""
+        """Have all that was put done now, and wait for it, so long at most; False where it is not done."""
         done = threading.Event()
         self.put(done.set)
+        self._hurry.set()
         return done.wait(seconds)
 
     def _work(self) -> None:
         while True:
-            try:
-                job = self._jobs.get(timeout=_IDLE_SECONDS)
-            except queue.Empty:
-                if self._is_over():
-                    return
-                continue
-            try:
-                job()
-            except Exception:
-                _logger.warning("something of a run could not be written down", exc_info=True)
+            job = self._next(_IDLE_SECONDS)
+            if job is None and self._is_over():
+                return
+            self._hurry.wait(_PAUSE_SECONDS)
+            while job is not None:
+                _do(job)
+                job = self._next(0)
+            self._hurry.clear()
+
+    def _next(self, seconds: float) -> Callable[[], None] | None:
+        try:
+            return self._jobs.get(timeout=seconds) if seconds else self._jobs.get_nowait()
+        except queue.Empty:
+            return None
 
     def _is_over(self) -> bool:
         with self._lock:
             if self._jobs.empty():
                 self._thread = None
             return self._thread is None
+
+
+def _do(job: Callable[[], None]) -> None:
+    try:
+        job()
+    except Exception:
+        _logger.warning("something of a run could not be written down", exc_info=True)

@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -56,6 +57,8 @@ _BEGINNINGS = (
     "ASIA",
     "eyJ",
 )
+_SHORTEST = 16
+"""No key, and no name with a key behind it, has fewer characters."""
 _NAMES = ("bearer", "authorization", "key", "token")
 _STRUCTURE = frozenset({"role", "block_type", "image", "audio", "video", "data"})
 """Fields of a message whose texts nobody wrote."""
@@ -63,19 +66,24 @@ _STRUCTURE = frozenset({"role", "block_type", "image", "audio", "video", "data"}
 
 def scrubbed(text: str) -> str:
     """The text without what looks like a key; again scrubbed, it stays as it is."""
-    if any(beginning in text for beginning in _BEGINNINGS):
-        text = _KEY.sub(SECRET, text)
+    if len(text) < _SHORTEST:
+        return text
+    for beginning in _BEGINNINGS:
+        if beginning in text:
+            text = _KEY.sub(SECRET, text)
+            break
     lower = text.lower()
-    if any(name in lower for name in _NAMES):
-        text = _AFTER_NAME.sub(rf"\g<name>{SECRET}", text)
+    for name in _NAMES:
+        if name in lower:
+            return _AFTER_NAME.sub(rf"\g<name>{SECRET}", text)
     return text
 
 
 def cleaned(value: Any) -> Any:
     """Any value as JSON, without secrets; objects become their text, without their address in memory."""
     if isinstance(value, str):
-        return scrubbed(value)
-    if value is None or isinstance(value, (bool, int)):
+        return value if len(value) < _SHORTEST else scrubbed(value)
+    if value is None or isinstance(value, int):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None  # JSON has no other
@@ -89,7 +97,12 @@ def cleaned(value: Any) -> Any:
 
 
 def _cleaned_field(name: str, value: Any) -> Any:
-    return _hidden(value) if _SECRET_FIELD.search(name) else cleaned(value)
+    return _hidden(value) if _is_secret(name) else cleaned(value)
+
+
+@lru_cache(maxsize=1024)
+def _is_secret(field: str) -> bool:
+    return _SECRET_FIELD.search(field) is not None
 
 
 def _hidden(value: Any) -> Any:

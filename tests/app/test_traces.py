@@ -1,0 +1,235 @@
+"""`moa trace` and `moa replay` in this process: what they print of recorded runs, and what they refuse."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from llama_index.packs.mixture_of_agents import MixtureOfAgentsPack
+from llama_index.packs.mixture_of_agents.agreement import Agreement
+from llama_index.packs.mixture_of_agents.app import traces
+from llama_index.packs.mixture_of_agents.app.commands import app
+from llama_index.packs.mixture_of_agents.records.reading import read_trace
+from llama_index.packs.mixture_of_agents.records.trace import Trace
+from llama_index.packs.mixture_of_agents.records.trace_stats import percentile, stats_of
+from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
+from tests.app.scripted_provider import scripted
+
+pytestmark = pytest.mark.usefixtures("scripted_rows")
+
+
+@pytest.fixture(autouse=True)
+def _traces_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MOA_TRACE_DIR", str(tmp_path))
+
+
+def moa(*words: str) -> Result:
+    return CliRunner().invoke(app, words, catch_exceptions=False)
+
+
+def run_once(folder: Path, question: str = "Why?", **options: Any) -> str:
+    """One proposer answers, one is down; and the run's id."""
+    down = ScriptedLLM(lambda messages: ValueError("out of order"), model="down")
+    settings = {"num_layers": 2, "trace": Trace(folder=folder), **options}
+    return MixtureOfAgentsPack(scripted("judge"), [scripted("a"), down], **settings).run(question).run_id
+
+
+def test_runs_are_listed_with_tabs_between_columns(tmp_path: Path) -> None:
+    ids = [run_once(tmp_path, "First\tquestion\nof two lines?"), run_once(tmp_path, "word " * 50)]
+    done = moa("trace", "ls")
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [row[1:6] for row in rows] == [[run_id, "degraded", "2", "3", "?"] for run_id in ids]
+    assert rows[0][6] == "First question of two lines?"
+    assert len(rows[1][6]) < 70
+    assert done.exit_code == 0
+
+
+def test_a_list_as_json_has_the_whole_question(tmp_path: Path) -> None:
+    run_id = run_once(tmp_path, "word " * 50)
+    (row,) = json.loads(moa("trace", "ls", str(tmp_path), "--json").stdout)
+    assert (row["run"], row["question"], row["calls"], row["cost_usd"]) == (run_id, "word " * 50, 3, None)
+
+
+def test_a_run_is_told_from_question_to_answer(tmp_path: Path) -> None:
+    run_id = run_once(tmp_path)
+    text = moa("trace", "show", run_id[:6]).stdout
+    said = ["degraded", "[user] Why?", "round 1", "answer of a", "missing: ValueError: out of order"]
+    said += ["\nfinish\n", "writes the answer", "answer of judge"]
+    places = [text.index(words) for words in said]
+    assert places == sorted(places)
+
+
+def test_votes_agreement_and_roles_are_told(tmp_path: Path) -> None:
+    said = {"a": 4, "b": 4, "c": 1}
+    models = [ScriptedLLM(f"The answer is {number}", model=name) for name, number in said.items()]
+    pack = MixtureOfAgentsPack(
+        scripted("judge"),
+        models,
+        3,
+        finish="vote",
+        strategy="role",
+        stop_early=Agreement(share=0.6),
+        trace=Trace(folder=tmp_path),
+    )
+    pack.run("2+2?")
+    text = moa("trace", "show").stdout
+    assert "chosen: a" in text
+    assert "  2 for 4: a, b" in text
+    assert "  1 for 1: c" in text
+    assert "the remaining rounds were skipped: 2 of 3" in text
+    assert "roles from round 1 on (fixed ones, as none could be written)" in text
+    assert "1 runs; the winner has 67% of the proposals on average; 0 ties" in moa("trace", "stats").stdout
+
+
+def test_without_a_name_the_newest_run_is_told(tmp_path: Path) -> None:
+    run_once(tmp_path, "First?")
+    run_once(tmp_path, "Second?")
+    assert "[user] Second?" in moa("trace", "show").stdout
+
+
+def test_a_run_as_json_is_whole(tmp_path: Path) -> None:
+    run_id = run_once(tmp_path)
+    told = json.loads(moa("trace", "show", run_id, "--json").stdout)
+    assert told["calls"][0]["outcome"]["text"] == "answer of a"
+    assert told["calls"][0]["messages"][0]["role"] == "user"
+    assert told["mixture"]["aggregator"]["name"] == "judge"
+    assert told["ended"]["text"] == "answer of judge"
+
+
+def test_an_unfinished_run_is_told_as_far_as_it_went(tmp_path: Path) -> None:
+    run_once(tmp_path)
+    (path,) = tmp_path.glob("*.jsonl")
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-2]) + lines[-2][:30])
+    done = moa("trace", "show")
+    assert "had no answer when the run ended" in done.stdout
+    assert "the run has no end: it was killed, or goes on still" in done.stdout
+    assert "was cut or damaged" in done.stderr
+    assert done.exit_code == 0
+
+
+def test_many_runs_are_counted_by_model(tmp_path: Path) -> None:
+    for _ in range(3):
+        run_once(tmp_path)
+    head, a, down, judge, everyone, runs = moa("trace", "stats").stdout.splitlines()
+    assert head.split("\t")[:3] == ["model", "calls", "failed"]
+    assert a.split("\t")[:5] == ["ScriptedLLM(a)", "3", "0", "0", "0"]
+    assert down.split("\t")[:3] == ["ScriptedLLM(down)", "3", "3"]
+    assert judge.split("\t")[7] == "3 unknown"
+    assert everyone.split("\t")[1:3] == ["9", "3"]
+    assert runs == "runs: 3 (3 degraded)"
+    assert json.loads(moa("trace", "stats", "--json").stdout)["all"]["calls"] == 9
+
+
+@pytest.mark.parametrize(
+    ("values", "share", "found"),
+    [([], 50, None), ([3.0], 50, 3.0), ([1.0, 2.0, 3.0, 4.0], 50, 2.0), (list(range(1, 101)), 95, 95)],
+)
+def test_a_percentile_is_one_of_the_values(values: list[float], share: float, found: float | None) -> None:
+    assert percentile(values, share) == found
+
+
+def test_known_prices_are_added_and_unknown_ones_counted(tmp_path: Path) -> None:
+    prices = {"a": {"input": 1000.0, "output": 1000.0}}
+    run_once(tmp_path, trace=Trace(tmp_path / "t.jsonl"), prices=prices)
+    stats = stats_of(read_trace(tmp_path / "t.jsonl"))
+    priced = next(model for model in stats.models if model.model == "ScriptedLLM(a)")
+    assert priced.cost_usd > 0
+    assert (priced.unpriced, stats.all.unpriced) == (0, 1)
+    assert stats.all.cost_usd == priced.cost_usd
+
+
+def test_a_terminal_gets_tables_and_no_control_characters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    run_once(tmp_path, "Why \x1b[31m red \x1b]0;title\x07?")
+    screen = Terminal()
+    monkeypatch.setattr("sys.stdout", screen)
+    traces.list_runs(None, as_json=False)
+    traces.show_run(None, None, as_json=False)
+    traces.show_stats(None, as_json=False)
+    text = screen.getvalue()
+    assert "\x07" not in text
+    assert "\x1b]0" not in text
+    assert "question" in text
+    assert "ScriptedLLM(judge)" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("trace", "ls"), "no traces"),
+        (("trace", "ls", "nowhere"), "There is no trace at nowhere"),
+        (("trace", "show", "zzz"), "no traces"),
+        (("trace", "stats", "nowhere.jsonl"), "There is no trace"),
+        (("replay", "nowhere/t.jsonl"), "There is no trace"),
+    ],
+)
+def test_what_is_not_there_is_refused(words: tuple[str, ...], said: str) -> None:
+    done = moa(*words)
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+def test_a_replay_prints_the_answer_and_counts_calls(tmp_path: Path) -> None:
+    run_id = run_once(tmp_path)
+    done = moa("replay", run_id[:8])
+    assert (done.stdout, done.exit_code) == ("answer of judge\n", 0)
+    assert f"replay of {run_id}: 3 from the record, 0 went out\n" in done.stderr
+    assert "Missing: down" in done.stderr
+
+
+def test_a_replay_with_another_aggregator_asks_it_alone(tmp_path: Path) -> None:
+    run_once(tmp_path)
+    (path,) = map(str, tmp_path.glob("*.jsonl"))
+    done = moa("replay", path, "--swap", "aggregator=scripted:other")
+    assert done.stdout == "answer of other\n"
+    assert "2 from the record, 1 went out (price not known)" in done.stderr
+
+
+def test_a_replay_with_another_question_makes_the_models_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_once(tmp_path)
+    (path,) = map(str, tmp_path.glob("*.jsonl"))
+    (tmp_path / "new.txt").write_text("What else?")
+    made: list[str] = []
+
+    def model_like(identity: Any) -> ScriptedLLM:
+        made.append(identity.model)
+        return scripted(identity.model)
+
+    monkeypatch.setattr("llama_index.packs.mixture_of_agents.app.replaying.model_like", model_like)
+    done = moa("replay", path, "--prompt", str(tmp_path / "new.txt"), "--drop", "down", "--json")
+    assert [proposal["proposer"] for proposal in json.loads(done.stdout)["proposals"]] == ["a"]
+    assert sorted(made) == ["a", "judge"]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (("--swap", "aggregator"), 2, "--swap takes NAME=provider:model"),
+        (("--swap", "nobody=scripted:x"), 2, "Nobody in this run is called 'nobody'"),
+        (("--swap", "aggregator=unheard:x"), 2, "unheard"),
+        (("--drop", "b"), 2, "Nobody in this run is called 'b'"),
+        (("--prompt", "nowhere.txt"), 2, "The prompt nowhere.txt cannot be read"),
+        (("--drop", "a", "--strict"), 2, r"not in the record"),
+        (("--run", "zzz"), 2, "no such run for 'zzz'"),
+    ],
+)
+def test_what_a_replay_refuses(tmp_path: Path, words: tuple[str, ...], status: int, said: str) -> None:
+    run_once(tmp_path)
+    (path,) = map(str, tmp_path.glob("*.jsonl"))
+    done = moa("replay", path, *words)
+    assert done.exit_code == status
+    assert re.search(re.escape(said), done.stderr)
