@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from llama_index.packs.mixture_of_agents.app import batching
+from llama_index.packs.mixture_of_agents.app.batch_bar import BatchBar
 from llama_index.packs.mixture_of_agents.app.batch_rows import line_of, rows_in
 from llama_index.packs.mixture_of_agents.app.batch_views import duration, standing
 from llama_index.packs.mixture_of_agents.app.batching import Tally, time_left
@@ -21,6 +27,8 @@ from llama_index.packs.mixture_of_agents.app.journal import Journal
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.results import Usage
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
+from tests.app.conftest import command, environment
+from tests.loopback.fault_server import wait_until
 
 pytestmark = pytest.mark.usefixtures("scripted_rows")
 
@@ -168,6 +176,44 @@ def test_progress_in_a_pipe_is_lines_and_can_be_off(folder: Folder) -> None:
     assert lines[-1].startswith("moa: 100 rows: 100 answered, none failed")
     folder.output.unlink()
     assert folder.batch(*ONE, "--quiet").stderr == ""
+
+
+def test_on_a_terminal_a_bar_shows_what_is_done_and_what_it_costs() -> None:
+    file = StringIO()
+    bar = BatchBar(Console(file=file, force_terminal=True, width=80))
+    before = Tally(4, done=1)
+    bar.begin(before)
+    paid = {"row": 2, "error": None, "usage": {"prompt_tokens": 1, "completion_tokens": 1, "cost_usd": 0.5}}
+    bar.row(paid, before.with_row(paid))
+    bad = {"row": 3, "error": {"message": "[bold]down[/bold]"}}
+    bar.row(bad, before.with_row(paid).with_row(bad))
+    bar.close()
+    seen = file.getvalue()
+    assert "3/4" in seen
+    assert "$0.5000" in seen
+    assert "row 3 failed: [bold]down[/bold]" in seen
+    assert seen.rindex("\x1b[?25h") > seen.rindex("\x1b[?25l")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT")
+def test_interrupted_it_says_how_to_go_on(folder: Folder, tmp_path: Path) -> None:
+    folder.write("one", "two")
+    words = (str(folder.prompts), "-o", str(folder.output), "--models", "slow:a", "--layers", "2")
+    process = subprocess.Popen(
+        command("batch", *words, "--no-trace"),
+        env=environment(MOA_TEST_TRACES=str(tmp_path)),
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background job is born deaf to Ctrl-C, and its children with it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert wait_until(lambda: bool(list(tmp_path.glob("*.asked"))), seconds=30)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert err == "moa: 0 of 2 rows are done; the same command goes on from there.\nmoa: interrupted\n"
+    assert folder.journal.is_dir()
+    assert not (folder.journal / "lock").exists()
 
 
 # Resuming, in this process: a journal left behind at some moment.

@@ -211,12 +211,33 @@ def test_the_demo_shows_the_way_and_the_answer(monkeypatch: pytest.MonkeyPatch) 
     assert after.endswith("nobody missing\n")
 
 
+COMMANDS = ("ask", "demo", "chat", "batch", "upcycle", "experts")
+
+
 def test_help_teaches_by_examples() -> None:
     overview = moa("--help").stdout
-    assert all(f"│ {word}" in overview for word in ("ask", "demo", "upcycle", "experts"))
-    assert all(word not in overview for word in ("│ chat", "│ trace"))
-    for command in ("ask", "demo", "upcycle", "experts"):
+    assert all(f"│ {word}" in overview for word in COMMANDS)
+    assert "Exit status of every command" in overview
+    for command in COMMANDS:
         assert f"moa {command}" in moa(command, "--help").stdout.split("Example", 1)[1]
+
+
+@pytest.mark.parametrize("command", ["ask", "chat", "batch"])
+def test_whoever_asks_takes_the_same_options_and_no_key(command: str) -> None:
+    said = moa(command, "--help").stdout
+    for panel in ("Who proposes", "How it ends", "Limits and money", "Output"):
+        assert f"─ {panel} ─" in said
+    for option in (
+        "--models-layer",
+        "--layer-strategy",
+        "--finish",
+        "--budget-usd",
+        "--trace-dir",
+        "--config",
+    ):
+        assert option in said
+    assert "--api-key" not in said
+    assert "--key" not in said
 
 
 def test_version() -> None:
