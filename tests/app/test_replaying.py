@@ -292,6 +292,12 @@ def test_a_model_is_made_again_by_the_class_that_called_it(monkeypatch: pytest.M
     assert (type(model).__name__, model.metadata.model_name) == ("OpenAI", "gpt-4o")
 
 
+def test_a_server_of_ones_own_is_found_in_the_configuration_of_the_run() -> None:
+    config = {"models": [{"llm": "openai-like:qwen@http://127.0.0.1:9/v1"}, "openai-like: qwen, a prompt"]}
+    model = model_like(ModelIdentity(class_name="OpenAILike", model="qwen"), config)
+    assert (model.model, model.api_base) == ("qwen", "http://127.0.0.1:9/v1")
+
+
 @pytest.mark.parametrize(
     "identity",
     [ModelIdentity(class_name="Unheard", model="x"), ModelIdentity(class_name="OpenAI", is_agent=True)],

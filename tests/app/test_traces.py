@@ -205,7 +205,7 @@ def test_a_replay_with_another_question_makes_the_models_again(
     (tmp_path / "new.txt").write_text("What else?")
     made: list[str] = []
 
-    def model_like(identity: Any) -> ScriptedLLM:
+    def model_like(identity: Any, config: Any) -> ScriptedLLM:
         made.append(identity.model)
         return scripted(identity.model)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import multiprocessing
@@ -28,6 +29,7 @@ from llama_index.packs.mixture_of_agents import (
 from llama_index.packs.mixture_of_agents.agreement import Agreement
 from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.records import lines as line_file
+from llama_index.packs.mixture_of_agents.records import trace as trace_file
 from llama_index.packs.mixture_of_agents.records.lines import Appender, append
 from llama_index.packs.mixture_of_agents.records.reading import read_trace
 from llama_index.packs.mixture_of_agents.records.run_records import RunRecord
@@ -270,11 +272,18 @@ def test_its_owner_alone_may_read_it(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_folder_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    tmp_path.chmod(0o500)
-    assert pack_of(tmp_path, "one", trace=Trace(folder=tmp_path)).run("Why?").text == "answer"
-    assert len(caplog.records) == 1
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EMFILE])
+def test_a_file_that_cannot_be_opened_is_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(path: Path, text: str) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(trace_file, "append", refuse)
+    pack = pack_of(tmp_path / "t.jsonl", "one", "two")
+    assert [pack.run("Why?").text for _ in range(2)] == ["answer"] * 2
+    (warning,) = caplog.records
+    assert os.strerror(code) in warning.getMessage()
 
 
 def test_what_cannot_be_written_is_one_warning_and_the_run_goes_on(

@@ -6,10 +6,11 @@ knows no command line.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from llama_index.packs.mixture_of_agents import providers
 from llama_index.packs.mixture_of_agents.app.board import dollars
 from llama_index.packs.mixture_of_agents.app.recorded_ways import recorded_finish, recorded_stop
 from llama_index.packs.mixture_of_agents.base import MixtureOfAgentsPack
@@ -18,13 +19,13 @@ from llama_index.packs.mixture_of_agents.events import ProgressEvent
 from llama_index.packs.mixture_of_agents.facts import ModelIdentity
 from llama_index.packs.mixture_of_agents.policies import RunStart
 from llama_index.packs.mixture_of_agents.proposers import Call
-from llama_index.packs.mixture_of_agents.providers import llm_named
-from llama_index.packs.mixture_of_agents.providers.table import PROVIDERS
 from llama_index.packs.mixture_of_agents.records.recording import Changes, Company, Recording
 from llama_index.packs.mixture_of_agents.records.replay import ReplayPolicy, answers_of
 from llama_index.packs.mixture_of_agents.records.run_records import RunRecord
 from llama_index.packs.mixture_of_agents.records.stand_ins import ModelFor
 from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal, Usage
+
+_LONGEST_NAME = 300
 
 
 class Going:
@@ -142,7 +143,8 @@ def replay_of(
         TraceError: The run's contents were redacted or are not all there, or a change names nobody.
         ConfigurationError: Something cannot work.
     """
-    recording = Recording(run, None if strict else model_for or model_like)
+    revive = model_for or (lambda identity: model_like(identity, run.mixture.config))
+    recording = Recording(run, None if strict else revive)
     company = recording.company(Changes(swap or {}, drop, prompt))
     policy, going = ReplayPolicy(answers_of(run), strict=strict), Going()
     if "finish" not in options:
@@ -170,16 +172,44 @@ def replay_of(
     return Replay(pack, company, policy, going, strict)
 
 
-def model_like(identity: ModelIdentity) -> Any:
+def model_like(identity: ModelIdentity, config: Any = None) -> Any:
     """A live model like a recorded one, by the class that called it.
+
+    Args:
+        identity: The recorded one.
+        config: What its mixture was built from; a name in it may hold a server's address, too.
 
     Raises:
         ConfigurationError: No provider here has that class, or the model cannot be made.
     """
-    names = [name for name, provider in PROVIDERS.items() if provider.class_name == identity.class_name]
+    table = providers.PROVIDERS
+    names = [name for name, provider in table.items() if provider.class_name == identity.class_name]
     if not names or identity.is_agent:
         raise ConfigurationError(
             f"{identity} was recorded, and nothing here can make it again. Name a model in its place: "
             "--swap NAME=provider:model."
         )
-    return llm_named(f"{names[0]}:{identity.model}")
+    written = (name for name in _texts(config) if _names(name, names, identity.model))
+    return providers.llm_named(next(written, f"{names[0]}:{identity.model}"))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for held in value.values():
+            yield from _texts(held)
+    elif isinstance(value, (list, tuple)):
+        for held in value:
+            yield from _texts(held)
+
+
+def _names(text: str, of_providers: Collection[str], model: str) -> bool:
+    """Whether a text of a configuration is the name of that model."""
+    if model not in text or len(text) > _LONGEST_NAME:
+        return False
+    try:
+        named = providers.parse_model(text)
+    except ConfigurationError:  # a prompt, a path
+        return False
+    return named.provider in of_providers and named.model == model

@@ -48,6 +48,8 @@ FOLDER = "logs/moa"
 _PATIENCE = 2.0
 """Seconds an ending run waits for its last lines to be on disk; after that they follow by themselves."""
 _MOST_RECENT = 32
+_NUMBERS = {"layer", "index", "turn", "usage", "sampling", "latency_seconds", "messages", "question"}
+"""Fields of lines that nobody can have written a key into; most of a line is in them."""
 _DISTRIBUTIONS = ("llama-index-packs-mixture-of-agents", "llama-index-core", "llama-index-workflows")
 
 _logger = logging.getLogger(__name__)
@@ -90,7 +92,8 @@ class Trace:
         """Begin the trace of a run."""
         now = self._clock()
         path = self.path or self.folder / _file_name(now, start.run_id)
-        writer = RunWriter(path, start.run_id, self._redaction, self._warn)
+        # Absolute, so that a process that moves elsewhere during the run leaves it in one piece.
+        writer = RunWriter(path.absolute(), start.run_id, self._redaction, self._warn)
         return RunTrace(start, writer, self._appender, self._clock, now)
 
     def _warn(self, path: Path, error: OSError) -> None:
@@ -168,9 +171,11 @@ class RunWriter:
 
     def _line(self, now: float, entry: Entry) -> str:
         moment = datetime.fromtimestamp(now, timezone.utc).isoformat(timespec="microseconds")
-        fields = _plain(entry)
-        body = fields if isinstance(entry, MessageKept) else cleaned(fields)  # messages are clean already
-        return json.dumps({"schema": SCHEMA, "run": self._run_id, "time": moment, **body}) + "\n"
+        head = {"schema": SCHEMA, "run": self._run_id, "time": moment, "kind": entry.kind}
+        body = _plain(entry)
+        if not isinstance(entry, MessageKept):  # messages are clean already
+            body.update(cleaned({name: held for name, held in body.items() if name not in _NUMBERS}))
+        return json.dumps({**head, **body}) + "\n"
 
     def _ids(self, messages: Sequence[ChatMessage]) -> tuple[list[str], list[MessageKept]]:
         new: list[MessageKept] = []

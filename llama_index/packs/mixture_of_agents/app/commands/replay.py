@@ -50,8 +50,8 @@ def replay(
 ) -> None:
     """Run a recorded run again. Only what a change touches is asked anew; the rest is in the record.
 
-    The answer goes to standard output. Standard error tells how many calls were answered from the record,
-    and how many went out. Without a change, none goes out.
+    Standard error tells how many calls were answered from the record, and how many
+    went out. Without a change, none goes out.
 
     [bold]Examples[/bold]
 
@@ -63,8 +63,7 @@ def replay(
 
       moa replay logs/moa/run.jsonl --prompt new.txt
 
-    Exit status: 0 answered, 1 no model answered, 2 refused, or not in the record with --strict, 130
-    interrupted.
+    Exit status: 0 answered, 1 no model answered, 2 refused, 130 interrupted.
     """
     with reported():
         rerunning.rerun(
