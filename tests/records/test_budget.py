@@ -331,6 +331,15 @@ def test_a_round_that_is_skipped_is_not_condensed_for() -> None:
     assert "round 2 is skipped" in run.refused[0].reason
 
 
+async def test_a_role_longer_than_foreseen_does_not_cost_the_answer() -> None:
+    facts = MixtureFacts(layers=[[seat("a", takes_role=True)]], aggregator=seat("g"))
+    run = simulated(Budget(least_of(facts), prices=ONE_PRICE), facts)
+    wordy = [ChatMessage(role="system", content="You are careful. " * 60)]
+    assert await run.begin(facts.layers[0][0], (1, 0, 0), "propose", wordy) is None
+    assert "is left for it" in run.refused[0].reason
+    assert await run.finish([]) is not None
+
+
 async def test_calls_in_flight_are_reserved_for() -> None:
     facts = mixture([["a", "b", "c", "d"]], finish={"name": "vote"})
     run = simulated(Budget(least_of(facts) * 2.5, prices=ONE_PRICE), facts)
