@@ -114,3 +114,7 @@ def test_what_cannot_work_is_refused(words: tuple[str, ...], said: str) -> None:
     result = moa(*words)
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+def test_a_plan_needs_no_key() -> None:
+    assert told("plan", "Why?", "--models", "gpt-4o", "mistral-small")["usage"]["cost_usd"] > 0
