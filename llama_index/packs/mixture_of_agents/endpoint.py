@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
+import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from llama_index.core.llms.llm import LLM
 
 from llama_index.packs.mixture_of_agents.connections import LoopViews
 from llama_index.packs.mixture_of_agents.errors import MixtureError
+from llama_index.packs.mixture_of_agents.hearing import Hearing
 from llama_index.packs.mixture_of_agents.reports import details_of, usage_of
 from llama_index.packs.mixture_of_agents.results import Usage
 from llama_index.packs.mixture_of_agents.sampling import (
@@ -33,6 +35,10 @@ from llama_index.packs.mixture_of_agents.sampling import (
 )
 from llama_index.packs.mixture_of_agents.threads import in_thread, iterate_in_thread
 
+_logger = logging.getLogger(__name__)
+
+_LAST_WORDS = 1.0
+"""Seconds to wait for an ended agent's last events."""
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -203,6 +209,8 @@ def _encodable_text(text: str) -> str:
 class AgentEndpoint:
     """A LlamaIndex workflow agent: its `run(user_msg=..., chat_history=...)` answers.
 
+    The tools it called, and what they brought, stand in the reply's details; see `hearing`.
+
     Args:
         agent: A FunctionAgent, ReActAgent, AgentWorkflow or anything with their `run`, which gives the
             answer or something to await for it.
@@ -216,26 +224,48 @@ class AgentEndpoint:
     async def reply(self, messages: Sequence[ChatMessage], options: dict[str, Any]) -> Reply:
         """Run the agent on the last message, with the ones before as its history."""
         *history, last = messages
-        output = self._agent.run(user_msg=last, chat_history=list(history))
+        output, hearing = self._agent.run(user_msg=last, chat_history=list(history)), Hearing()
         if inspect.isawaitable(output):
-            output = await _ended(output)
+            output = await _heard(output, hearing)
         message = getattr(output, "response", output)
         if isinstance(message, ChatMessage):
-            return Reply(_encodable(message))
+            return Reply(_encodable(message), details=hearing.details())
         if message is None or any(hasattr(message, name) for name in ("__anext__", "__next__")):
             raise MixtureError(
                 f"run() of the agent {type(self._agent).__name__} gave {message!r}; it should give its "
                 "answer, or something to await for it."
             )
         text = _encodable_text(str(message))
-        return Reply(ChatMessage(role=MessageRole.ASSISTANT, content=text))
+        return Reply(ChatMessage(role=MessageRole.ASSISTANT, content=text), details=hearing.details())
 
     async def stream(
         self, messages: Sequence[ChatMessage], options: dict[str, Any]
     ) -> AsyncGenerator[Reply, None]:
         """An agent answers in one piece."""
         reply = await self.reply(messages, options)
-        yield Reply(reply.message, reply.usage, reply.text)
+        yield replace(reply, delta=reply.text)
+
+
+async def _heard(handler: Awaitable[Any], hearing: Hearing) -> Any:
+    """The run's end, its events listened to on the way, where it has any."""
+    if not hasattr(handler, "stream_events"):
+        return await _ended(handler)
+    listening = asyncio.ensure_future(_listen(handler, hearing))
+    try:
+        output = await _ended(handler)
+        # What it did last may still be on its way.
+        await asyncio.wait({listening}, timeout=_LAST_WORDS)
+        return output
+    finally:
+        listening.cancel()
+
+
+async def _listen(handler: Any, hearing: Hearing) -> None:
+    try:
+        async for event in handler.stream_events():
+            hearing.hear(event)
+    except Exception as error:  # the run's own error is for whoever awaits it
+        _logger.debug("an agent's events broke off: %r", error)
 
 
 async def _ended(handler: Awaitable[Any]) -> Any:

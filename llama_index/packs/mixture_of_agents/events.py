@@ -6,7 +6,7 @@ module knows nothing of who sends or reads them.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from llama_index.core.base.llms.types import ChatMessage
 from pydantic import Field
@@ -67,7 +67,8 @@ class ProgressEvent(Event):
     Attributes:
         kind: "round" opens a layer; "asked", "answered" and "missing" name a proposer of it;
             "synthesis" opens the final answer; "retry" says a call waits and is tried again; "agreed"
-            says that the remaining rounds are skipped.
+            says that the remaining rounds are skipped; "act" and "observe" say that an agent called a tool,
+            and what that brought.
         layer: 1 for the first round; `num_layers` for the synthesis.
         proposer: Whom it is about; empty for "round".
         seconds: How long the call took, or how long a retry will wait.
@@ -75,9 +76,12 @@ class ProgressEvent(Event):
         reason: Why someone is missing, why a call is retried, or how far proposals agree.
         task: What the call is for, where it is about a call.
         status: The HTTP status behind a retry, where there was one.
+        tool: The tool an agent called; empty where it is about no tool.
+        arguments: What the tool was called with, as JSON of bounded length.
+        output: What the tool answered, of bounded length; `reason` has it, too, where the tool failed.
     """
 
-    kind: Literal["round", "asked", "answered", "missing", "retry", "synthesis", "agreed"]
+    kind: Literal["round", "asked", "answered", "missing", "retry", "synthesis", "agreed", "act", "observe"]
     layer: int
     proposer: str = ""
     seconds: float = 0.0
@@ -85,6 +89,9 @@ class ProgressEvent(Event):
     reason: str = ""
     task: Task = "propose"
     status: int | None = None
+    tool: str = ""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    output: str = ""
 
 
 class DeltaEvent(Event):

@@ -11,6 +11,7 @@ from typing import Literal
 from workflows.events import Event
 
 from llama_index.packs.mixture_of_agents.events import DeltaEvent, ProgressEvent
+from llama_index.packs.mixture_of_agents.hearing import Listener, Moment, listen
 from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.results import Missing, Proposal
 from llama_index.packs.mixture_of_agents.retries import describe, status_of
@@ -37,10 +38,31 @@ class Progress:
             self._write(ProgressEvent(kind="agreed", layer=layer, reason=reason))
 
     def asks(self, call: Call, kind: Literal["asked", "synthesis"] = "asked") -> None:
-        """A call goes out."""
+        """A call goes out; what an agent does to answer it is told, too."""
+        listen(None if self._write is None else self._uses(call))
         if self._write is not None:
             event = ProgressEvent(kind=kind, layer=call.layer, proposer=call.proposer, task=call.task)
             self._write(event)
+
+    def _uses(self, call: Call) -> Listener:
+        """A listener for the tools that are used to answer a call."""
+
+        def tell(moment: Moment) -> None:
+            if self._write is not None and moment.kind != "reasons":
+                self._write(
+                    ProgressEvent(
+                        kind="act" if moment.kind == "acts" else "observe",
+                        layer=call.layer,
+                        proposer=call.proposer,
+                        reason=moment.text if moment.is_error else "",
+                        task=call.task,
+                        tool=moment.tool,
+                        arguments=dict(moment.arguments),
+                        output=moment.text,
+                    )
+                )
+
+        return tell
 
     def answers(self, layer: int, proposer: str) -> None:
         """The answer begins, over again where another had begun: the words are this proposer's."""

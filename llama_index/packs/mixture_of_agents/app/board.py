@@ -169,8 +169,17 @@ def _changed(row: Row, event: ProgressEvent, now: float, text: str) -> Row:
         return replace(row, state="answered", seconds=event.seconds, tokens=tokens, note=note)
     if event.kind == "missing":
         return replace(row, state="missing", seconds=now - row.since, note=printable(event.reason))
+    if event.kind in ("act", "observe"):
+        return replace(row, note=printable(_tool_note(event)))
     again = f"tries again after {event.seconds:.1f} s: {event.reason}"
     return replace(row, state="waiting", note=printable(again))
+
+
+def _tool_note(event: ProgressEvent) -> str:
+    """What an agent does with a tool, in a line."""
+    if event.kind == "act":
+        return f"uses {event.tool}"
+    return f"{event.tool} failed: {event.reason}" if event.reason else f"has what {event.tool} found"
 
 
 def lines(event: ProgressEvent, before: Board, after: Board) -> list[str]:
@@ -204,6 +213,8 @@ def _said(event: ProgressEvent, board: Board, is_first: bool) -> list[str]:
         return [f"  {name} stands in and starts the answer over"]
     if event.kind in ("asked", "synthesis"):
         return [f"  {name} {_DOING.get(event.task, 'is thinking')}"]
+    if event.kind in ("act", "observe"):
+        return [f"  {name} {_tool_note(event)}"]
     row = next((row for row in reversed(board.rows) if row.name == name), None)
     return [f"  {name} {_outcome(row) if row else event.kind}"]
 
