@@ -18,7 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ImageBlock,
+    MessageRole,
+    TextBlock,
+)
 
 from llama_index.packs.mixture_of_agents import (
     ConfigurationError,
@@ -374,3 +380,21 @@ def test_the_question_stands_there_as_the_caller_put_it(tmp_path: Path) -> None:
     pack_of(path, "one").run(talk)
     run = only_run(path)
     assert (run.question, run.question_text) == (list(talk), "Why?")
+
+
+def test_routing_statistics_of_a_local_model_are_kept(tmp_path: Path) -> None:
+    routing = {"layers": [{"layer": 0, "load": [3, 1], "kept": 4, "dropped": 0}]}
+
+    class Local(ScriptedLLM):
+        def __init__(self) -> None:
+            super().__init__("answer")
+
+        async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+            response = await super().achat(messages, **kwargs)
+            return ChatResponse(message=response.message, raw={"sparse_moe": routing})
+
+    path = tmp_path / "t.jsonl"
+    MixtureOfAgentsPack(Local(), [ScriptedLLM("one")], 2, trace=path).run("Why?")
+    outcome = only_run(path).calls[-1].outcome
+    assert isinstance(outcome, CallAnswered)
+    assert outcome.details["sparse_moe"] == routing

@@ -178,3 +178,18 @@ def test_what_was_spent_leaves_out_what_a_store_answered(tmp_path: Path, two_run
     lines = [json.dumps(from_store(line)) for line in two_runs if '"b"' not in line or "run_started" in line]
     spent = read_trace(written(tmp_path, *lines))[0].spent
     assert (spent.prompt_tokens, spent.cost_usd) == (0, 0.0)
+
+
+def test_a_foreign_file_in_a_folder_is_reported_and_the_others_are_read(
+    tmp_path: Path, two_runs: list[str]
+) -> None:
+    written(tmp_path, *two_runs)
+    (tmp_path / "answers.jsonl").write_text('{"answer": 1}\n')
+    found = open_trace(tmp_path)
+    assert len(found.runs) == 2
+    assert [("answers.jsonl" in problem, "is no trace" in problem) for problem in found.problems] == [
+        (True, True)
+    ]
+    (tmp_path / "t.jsonl").unlink()
+    with pytest.raises(TraceError, match=r"answers\.jsonl is no trace"):
+        open_trace(tmp_path)

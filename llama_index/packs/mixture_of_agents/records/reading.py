@@ -63,7 +63,7 @@ def read_trace(path: str | os.PathLike[str]) -> list[RunRecord]:
         path: A file, or a folder of files (*.jsonl).
 
     Raises:
-        TraceError: It cannot be read, is no trace, or is of a newer schema.
+        TraceError: It cannot be read, is no trace, or is of a newer schema; of a folder, if no file can be.
     """
     found = open_trace(path)
     for problem in found.problems:
@@ -78,10 +78,23 @@ def open_trace(path: str | os.PathLike[str]) -> TraceFile:
         TraceError: It cannot be read, is no trace, or is of a newer schema.
     """
     place = Path(path)
-    files = _files_in(place) if place.is_dir() else [place]
-    read = [_read_file(file) for file in files]
+    read = _read_folder(place) if place.is_dir() else [_read_file(place)]
     runs = sorted((run for found in read for run in found.runs), key=lambda run: run.started_at)
     return TraceFile(runs, [problem for found in read for problem in found.problems])
+
+
+def _read_folder(folder: Path) -> list[TraceFile]:
+    """Every file that can be read; one that cannot is a problem of its own, not of the others."""
+    read: list[TraceFile] = []
+    faults: list[TraceError] = []
+    for path in _files_in(folder):
+        try:
+            read.append(_read_file(path))
+        except TraceError as error:
+            faults.append(error)
+    if not read:
+        raise faults[0]
+    return [*read, *(TraceFile([], [str(fault)]) for fault in faults)]
 
 
 def _files_in(folder: Path) -> list[Path]:
