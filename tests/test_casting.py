@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock, ToolCallBlock
 
-from llama_index.packs.mixture_of_agents.casting import RoleList, fixed_roles, roles_from
+from llama_index.packs.mixture_of_agents.casting import RoleList, fixed_roles, role_list_of, roles_from
 from llama_index.packs.mixture_of_agents.prompts import role_writer_messages
 from llama_index.packs.mixture_of_agents.results import Role
 from llama_index.packs.mixture_of_agents.strategies import FIXED_ROLES, ROLES
@@ -165,3 +165,10 @@ def test_the_shape_says_what_is_wanted() -> None:
     schema = RoleList.model_json_schema()
     assert schema["required"] == ["roles"]
     assert set(schema["$defs"]["Role"]["properties"]) == {"name", "perspective", "instructions"}
+
+
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_the_shape_of_roles_asks_for_as_many_as_are_wanted(count: int) -> None:
+    roles = role_list_of(count).model_json_schema()["properties"]["roles"]
+    assert (roles["minItems"], roles["maxItems"]) == (count, count)
+    assert role_list_of(count)(roles=["Baker"] * count).roles[0].name == "Baker"  # type: ignore[list-item]

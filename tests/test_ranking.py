@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, ToolCallBlock
 
 from llama_index.packs.mixture_of_agents.prompts import RANK, ranking_messages
-from llama_index.packs.mixture_of_agents.ranking import Choice, choice_from
+from llama_index.packs.mixture_of_agents.ranking import Choice, choice_among, choice_from
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 
 
@@ -109,3 +109,10 @@ def test_the_prompt_holds_fenced_drafts_and_who_is_absent() -> None:
     assert "==== draft 1\nfirst {y}\n==== end of draft 1" in text
     assert "No draft came from: gone." in text
     assert user.content == "{x} %s?"
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_the_shape_of_a_choice_allows_no_draft_that_is_not_there(count: int) -> None:
+    number = choice_among(count).model_json_schema()["properties"]["choice"]
+    assert (number["minimum"], number["maximum"]) == (1, count)
+    assert choice_among(count).__name__ == "Choice"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 
-from llama_index.packs.mixture_of_agents.casting import RoleList, fixed_roles, roles_from
+from llama_index.packs.mixture_of_agents.casting import fixed_roles, role_list_of, roles_from
 from llama_index.packs.mixture_of_agents.endpoint import Reply
 from llama_index.packs.mixture_of_agents.layouts import shared_prefix_messages
 from llama_index.packs.mixture_of_agents.placing import Outcome, Speak, place, tell
@@ -89,7 +89,7 @@ async def ask_for_roles(run: LiveRun, state: MixtureState, layer: int, progress:
     """
     seat, count = run.mixture.role_writer or run.mixture.aggregator, run.mixture.facts.roles_to_write(layer)
     asked = role_writer_messages(without_tool_turns(state.messages), count)
-    messages, options = shaped_request(seat.proposer.model, asked, RoleList)
+    messages, options = shaped_request(seat.proposer.model, asked, role_list_of(count))
     call = call_of(run, seat, (layer, -1, 0), "roles", messages)
     record = await _beside_rounds(run, seat, call, options, progress)
     if isinstance(record, Missing):

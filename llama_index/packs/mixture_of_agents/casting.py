@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, create_model, field_validator
 
 from llama_index.packs.mixture_of_agents.prompts import as_reference
 from llama_index.packs.mixture_of_agents.results import Role
@@ -55,6 +56,13 @@ class RoleList(BaseModel):
         if not isinstance(given, list):
             return given
         return [{"name": role} if isinstance(role, str) else role for role in given]
+
+
+@lru_cache(maxsize=64)
+def role_list_of(count: int) -> type[RoleList]:
+    """The shape of so many roles: its schema allows neither more nor fewer."""
+    roles = Field(min_length=count, max_length=count, description=f"{count} roles, all different.")
+    return create_model("RoleList", __base__=RoleList, __doc__=RoleList.__doc__, roles=(list[Role], roles))
 
 
 def roles_from(model: Any, message: ChatMessage, count: int) -> list[Role] | None:

@@ -22,7 +22,7 @@ from llama_index.packs.mixture_of_agents.checks import has_methods, shown, whole
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.extracting import Extractor, extractor_label, extractor_named
 from llama_index.packs.mixture_of_agents.prompts import as_reference, ranking_messages
-from llama_index.packs.mixture_of_agents.ranking import Choice, choice_from
+from llama_index.packs.mixture_of_agents.ranking import Choice, choice_among, choice_from
 from llama_index.packs.mixture_of_agents.results import Decision, Missing, Proposal, Task
 from llama_index.packs.mixture_of_agents.seats import Seat
 from llama_index.packs.mixture_of_agents.shapes import shaped_request
@@ -204,7 +204,7 @@ async def _choice(
 ) -> Choice | None:
     model = desk.writers[attempt].proposer.model
     prompt = reading.prompt(turn, reading.references[best] if turn else "")
-    messages, options = shaped_request(model, prompt, Choice)
+    messages, options = shaped_request(model, prompt, choice_among(count))
     record, _ = await desk.ask(Request(attempt, messages, "rank", turn, options=options))
     if isinstance(record, Missing):
         return None

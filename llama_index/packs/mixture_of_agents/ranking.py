@@ -7,10 +7,11 @@ draft is no choice. It does not know what the drafts are, nor what becomes of th
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 
 from llama_index.packs.mixture_of_agents.prompts import as_reference
 from llama_index.packs.mixture_of_agents.shapes import read_shape
@@ -46,6 +47,13 @@ class Choice(BaseModel):
 
     choice: int = Field(description="The number of the draft the user should get, from 1.")
     reason: str = Field(default="", description="Why this one, in one or two sentences.")
+
+
+@lru_cache(maxsize=64)
+def choice_among(count: int) -> type[Choice]:
+    """The shape of a choice among so many drafts: its schema allows the number of no other."""
+    number = Field(ge=1, le=count, description=f"The number of the best draft, 1 to {count}.")
+    return create_model("Choice", __base__=Choice, __doc__=Choice.__doc__, choice=(int, number))
 
 
 def choice_from(model: Any, message: ChatMessage, count: int) -> Choice | None:

@@ -5,10 +5,12 @@ It knows neither options of a command line nor what is shown of a run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from llama_index.core.llms.llm import LLM
 from llama_index.core.llms.mock import MockLLM
 
 from llama_index.packs.mixture_of_agents.agreement import Agreement
@@ -24,7 +26,8 @@ from llama_index.packs.mixture_of_agents.base import MixtureOfAgentsPack
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.finishes import Sequential, Vote
 from llama_index.packs.mixture_of_agents.proposers import Proposer
-from llama_index.packs.mixture_of_agents.providers import llm_named
+from llama_index.packs.mixture_of_agents.providers import llm_named, variables
+from llama_index.packs.mixture_of_agents.providers.variables import StandInKeys
 
 _REPETITION_PENALTY = 1.08
 
@@ -127,17 +130,25 @@ def pack_for(
         mixture = configured(order)
         taking_part = [*policies, *recorders(mixture.order)]
         if mixture.names_models:
-            return mixture.config.pack(policies=taking_part)
+            return mixture.config.pack(llm_for=_model_maker(prepares), policies=taking_part)
         return _default_pack(order, mixture.options(), view or View(), taking_part, prepares)
-    options, taking_part = {**order.options, **_objects(order)}, [*policies, *recorders(order)]
+    options = {**order.options, **_objects(order, _model_maker(prepares))}
+    taking_part = [*policies, *recorders(order)]
     if order.models:
-        return _named_pack(order, options, taking_part)
+        return _named_pack(order, options, taking_part, _model_maker(prepares))
     return _default_pack(order, options, view or View(), taking_part, prepares)
 
 
-def _named_pack(order: Order, options: dict[str, Any], policies: Sequence[Any]) -> MixtureOfAgentsPack:
-    aggregator = None if order.aggregator is None else llm_named(order.aggregator)
-    named = {name: llm_named(name) for name in order.models}
+def _model_maker(prepares: bool) -> Callable[..., LLM]:
+    """Makes models by name; those that are only looked at need no key."""
+    return llm_named if prepares else partial(llm_named, env=StandInKeys(variables()))
+
+
+def _named_pack(
+    order: Order, options: dict[str, Any], policies: Sequence[Any], make: Callable[..., LLM]
+) -> MixtureOfAgentsPack:
+    aggregator = None if order.aggregator is None else make(order.aggregator)
+    named = {name: make(name) for name in order.models}
     proposers = named_proposers([named[name] for name in order.models], order.wishes)
     writer = Proposer(aggregator or named[order.models[0]], seed=order.seed)
     return MixtureOfAgentsPack(writer, proposers, policies=list(policies), **options)
@@ -146,7 +157,7 @@ def _named_pack(order: Order, options: dict[str, Any], policies: Sequence[Any]) 
 def _default_pack(
     order: Order, options: Mapping[str, Any], view: View, policies: Sequence[Any], prepares: bool
 ) -> MixtureOfAgentsPack:
-    aggregator = None if order.aggregator is None else llm_named(order.aggregator)
+    aggregator = None if order.aggregator is None else _model_maker(prepares)(order.aggregator)
 
     def pack(local: Any) -> MixtureOfAgentsPack:
         writer = (
@@ -172,12 +183,12 @@ def _local_model(view: View) -> Any:
     return local.model_copy(update={"repetition_penalty": _REPETITION_PENALTY})
 
 
-def _objects(order: Order) -> dict[str, Any]:
+def _objects(order: Order, make: Callable[..., LLM]) -> dict[str, Any]:
     """Options of the pack that are more than plain values, as far as they were ordered."""
     return given(
         strategy=order.strategy,
         temperatures=temperatures(order.options.get("temperatures")),
-        role_writer=None if order.role_writer is None else llm_named(order.role_writer),
+        role_writer=None if order.role_writer is None else make(order.role_writer),
         finish=_finish(order),
         stop_early=_early_stop(order),
         budget=_budget(order),

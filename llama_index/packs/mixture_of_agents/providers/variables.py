@@ -85,6 +85,33 @@ def variables(folder: Path | None = None, environment: Mapping[str, str] | None 
         ) from error
 
 
+class StandInKeys(Mapping[str, str]):
+    """Variables with something in the place of every key that is not set.
+
+    For models that are only looked at (what would they cost?) and never asked.
+
+    Args:
+        held: The variables that are set.
+    """
+
+    def __init__(self, held: Mapping[str, str]) -> None:
+        self._held = held
+
+    def __getitem__(self, name: str) -> str:
+        if name in self._held or not name.endswith("_API_KEY"):
+            return self._held[name]
+        return "no-key"
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._held or (isinstance(name, str) and name.endswith("_API_KEY"))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._held)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+
 def source_of(name: str, env: Mapping[str, str]) -> str:
     """Where a variable is from; all of a plain mapping's are from the same place."""
     return env.source(name) if isinstance(env, Variables) else "given"
