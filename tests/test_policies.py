@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from llama_index.core.base.llms.types import ChatMessage
 
 from llama_index.packs.mixture_of_agents import (
     ConfigurationError,
@@ -299,3 +300,16 @@ async def test_a_meter_that_fails_costs_no_answer(caplog: pytest.LogCaptureFixtu
     response: Any = await workflow.run(query_str="Why?")
     assert response.text == "answer"
     assert "no prices today" in caplog.text
+
+
+async def test_a_call_names_the_tools_that_its_aggregator_is_offered() -> None:
+    calls: list[Call] = []
+    aggregator = ScriptedLLM("answer", model="g", is_function_calling_model=True)
+    llm = pack_with(Rule(lambda call: calls.append(call)), aggregator=aggregator, num_layers=2).as_llm()
+    tool = {"type": "function", "function": {"name": "add", "parameters": {}}}
+    await llm.achat([ChatMessage(content="Why?")], tools=[tool])
+    assert [(call.task, list(call.tools)) for call in calls] == [
+        ("propose", []),
+        ("propose", []),
+        ("synthesize", ["add"]),
+    ]

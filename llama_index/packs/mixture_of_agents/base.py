@@ -13,7 +13,7 @@ from llama_index.core.base.llms.types import ChatMessage
 
 from llama_index.packs.mixture_of_agents.agreement import EarlyStop
 from llama_index.packs.mixture_of_agents.checkpoint import checkpoint_path
-from llama_index.packs.mixture_of_agents.checks import shown
+from llama_index.packs.mixture_of_agents.checks import has_methods, shown
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.finishes import Finish
 from llama_index.packs.mixture_of_agents.llm import MixtureOfAgentsLLM, StreamItem, answer_of, stream_of
@@ -226,14 +226,12 @@ def _budget(given: object, meter: Prices) -> Any:
 
 
 def _trace(given: object) -> Any:
-    """A trace at a path, or of True, or the caller's own."""
-    if given is None or given is False:
-        return None
-    if given is not True and not isinstance(given, (str, Path)):
+    """A trace of True or of a path, or the caller's own."""
+    if given is None or has_methods(given, "for_run"):
         return given
-    from llama_index.packs.mixture_of_agents.records.trace import Trace
+    from llama_index.packs.mixture_of_agents.records.trace import trace_from
 
-    return Trace() if given is True else Trace(given)
+    return trace_from(given)
 
 
 def _asked(question: object, checkpoint: object) -> dict[str, Any]:

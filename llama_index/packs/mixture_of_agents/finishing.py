@@ -5,7 +5,9 @@ It knows the run and the finish's protocol, and nothing of what a particular fin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 
@@ -69,6 +71,7 @@ class RunDesk:
         # Only an answer may be offered the caller's tools, without which some APIs refuse tool turns.
         messages = request.messages if request.is_answer else without_tool_turns(request.messages)
         call = call_of(run, seat, where, request.task, messages, may_call_tools=request.is_answer)
+        call = replace(call, tools=tool_names(self._options(request)))
         begin(run, call, self._progress, "synthesis" if request.is_answer else "asked")
         run.streamed = ""
         way = self._answering(seat, request) if request.is_answer else speaking(seat, request.options)
@@ -78,9 +81,7 @@ class RunDesk:
         return outcome.record, outcome.message
 
     def _answering(self, seat: Seat, request: Request) -> Speak:
-        run = self._run
-        # Tools are the aggregator's: who stands in for it is offered none.
-        options = {**request.options, **(run.aggregator_options if request.attempt == 0 else {})}
+        run, options = self._run, self._options(request)
 
         def on_delta(delta: str) -> None:
             run.streamed += delta
@@ -91,6 +92,11 @@ class RunDesk:
             return await speak(seat, call.messages, given, on_delta if run.streams else None)
 
         return write
+
+    def _options(self, request: Request) -> dict[str, Any]:
+        """The caller's options go with the answer, and to the aggregator alone: a stand-in has no tools."""
+        is_aggregators = request.is_answer and request.attempt == 0
+        return {**request.options, **(self._run.aggregator_options if is_aggregators else {})}
 
     def _keep(self, outcome: Outcome, request: Request) -> None:
         if isinstance(outcome.record, Missing):
@@ -108,6 +114,18 @@ class RunDesk:
         """A writer answered, but not so that it could be used: it counts as missing."""
         layer = self._run.mixture.num_layers
         self.failures.append(Missing(proposer=self.writers[attempt].name, layer=layer, reason=reason))
+
+
+def tool_names(options: Mapping[str, Any]) -> list[str]:
+    """The names of the tools among a call's options, in whatever form its class takes them."""
+    tools = options.get("tools") or ()
+    return [_name_of(tool) for tool in tools] if isinstance(tools, (list, tuple)) else ["tools"]
+
+
+def _name_of(tool: Any) -> str:
+    holder = tool.get("function", tool) if isinstance(tool, Mapping) else tool
+    name = holder.get("name") if isinstance(holder, Mapping) else getattr(holder, "name", None)
+    return str(name or "a tool")
 
 
 def nothing_survived(missing: Sequence[Missing], errors: Sequence[BaseException]) -> MixtureError:

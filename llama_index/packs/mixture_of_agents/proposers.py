@@ -184,6 +184,7 @@ class Call:
         task: What it is for.
         turn: Which pass of an answer that takes several calls (a sliding window), from 0.
         identity: Which model answers.
+        tools: Names of the tools it is offered.
     """
 
     run_id: str
@@ -197,6 +198,7 @@ class Call:
     task: Task = "propose"
     turn: int = 0
     identity: ModelIdentity = field(default_factory=ModelIdentity)
+    tools: Sequence[str] = ()
 
     @property
     def place(self) -> tuple[int, int, int]:

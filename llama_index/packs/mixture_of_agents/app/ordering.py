@@ -132,7 +132,7 @@ def pack_for(
         if mixture.names_models:
             return mixture.config.pack(llm_for=_model_maker(prepares), policies=taking_part)
         return _default_pack(order, mixture.options(), view or View(), taking_part, prepares)
-    options = {**order.options, **_objects(order, _model_maker(prepares))}
+    options = {**order.options, **_objects(order, _model_maker(prepares)), "config": order.mixture()}
     taking_part = [*policies, *recorders(order)]
     if order.models:
         return _named_pack(order, options, taking_part, _model_maker(prepares))

@@ -72,7 +72,9 @@ class AnswerCache:
             ) from error
 
     async def before(self, call: Call) -> Proposal | None:
-        """The answer to such a call, where there was one."""
+        """The answer to such a call, where there was one; what tools it might call, nobody can know."""
+        if call.tools:
+            return None
         found = await in_thread(lambda: self._find(call_key(call)))
         if found is None:
             return None
@@ -81,7 +83,7 @@ class AnswerCache:
 
     async def after(self, call: Call, outcome: Proposal | Missing) -> None:
         """Keep an answer."""
-        if isinstance(outcome, Proposal) and _is_whole(outcome):
+        if isinstance(outcome, Proposal) and not call.tools and _is_whole(outcome):
             await in_thread(lambda: self._keep(call_key(call), outcome))
 
     def __len__(self) -> int:
