@@ -124,7 +124,8 @@ class RefusesTools(ScriptedLLM):
             error = ValueError("tools are not supported")
             error.status_code = 400  # type: ignore[attr-defined]
             raise error
-        return await super().achat(messages, **kwargs)
+        response: ChatResponse = await super().achat(messages, **kwargs)
+        return response
 
 
 def test_a_server_that_refuses_the_shape_is_asked_in_words() -> None:
