@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llama_index.packs.mixture_of_agents.app.argv import Option, expanded
+from llama_index.packs.mixture_of_agents.app.commands.words import reflowed
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 
 MODELS = Option(("--models", "--models-layer"), is_list=True, splits_commas=True)
@@ -113,3 +114,18 @@ def test_without_options_nothing_changes(given_words: list[str]) -> None:
 def test_expanding_twice_is_expanding_once(given_words: list[str]) -> None:
     once = expanded(given_words, OPTIONS)
     assert expanded(once, OPTIONS) == once
+
+
+def test_a_help_texts_paragraphs_are_one_line_each_and_examples_stay() -> None:
+    text = """A first line.
+
+    One paragraph
+    in two lines.
+
+      moa ask "..."
+
+    Another
+    one."""
+    assert reflowed(text) == "\n\n".join(
+        ["A first line.", "One paragraph in two lines.", '  moa ask "..."', "Another one."]
+    )

@@ -49,7 +49,7 @@ FLOORS: tuple[frozenset[str], ...] = (
         }
     ),
     frozenset({"errors"}),
-    frozenset({"results", "tasks", "facts"}),
+    frozenset({"results", "tasks", "facts", "fingerprints"}),
 )
 
 # Beside the floors: nothing in the core imports them, and they know only this.
@@ -86,6 +86,7 @@ BESIDE: dict[str, frozenset[str]] = {
             "results",
             "errors",
             "checks",
+            "fingerprints",
             "locks",
             "threads",
         }

@@ -6,7 +6,6 @@ Everything that can be wrong with a mixture is found here, before any call. It k
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,13 +13,13 @@ from hashlib import sha256
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
-from pydantic import BaseModel
 
 from llama_index.packs.mixture_of_agents import prompts
 from llama_index.packs.mixture_of_agents.agreement import EarlyStop
 from llama_index.packs.mixture_of_agents.checks import shown
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.facts import MixtureFacts
+from llama_index.packs.mixture_of_agents.fingerprints import plain
 from llama_index.packs.mixture_of_agents.finishes import Finish, finish_named
 from llama_index.packs.mixture_of_agents.options import check_limits, check_ways, checked_policies
 from llama_index.packs.mixture_of_agents.policies import Meter, RunPolicy
@@ -113,22 +112,8 @@ class Mixture:
         """Names this mixture asked this question: equal for equal ones, across processes."""
         facts = self.facts.model_dump(mode="json", include=_FINGERPRINTED)
         words = [getattr(prompts, name) for name in _WORDS]
-        asked = [_plain(message) for message in messages]
+        asked = [plain(message) for message in messages]
         return sha256(json.dumps([facts, words, asked], sort_keys=True).encode()).hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    """A message as JSON, whatever its caller put into it; the same in every process."""
-    if isinstance(value, BaseModel):
-        return _plain(value.model_dump())
-    if isinstance(value, Mapping):
-        return {str(key): _plain(held) for key, held in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(held) for held in value]
-    if isinstance(value, bytes):
-        return sha256(value).hexdigest()
-    # An object without a text of its own has its address instead, which is another in every process.
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", str(value))
 
 
 def seat_mixture(

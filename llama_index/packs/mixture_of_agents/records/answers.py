@@ -8,17 +8,14 @@ recorded run and a cache across runs use the same keys. It knows nothing of how 
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
-from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
-from pydantic import BaseModel
-from pydantic_core import PydanticSerializationError
 
 from llama_index.packs.mixture_of_agents.facts import ModelIdentity
+from llama_index.packs.mixture_of_agents.fingerprints import plain
 from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.records.run_records import CallRecord
 from llama_index.packs.mixture_of_agents.results import Missing, Proposal
@@ -53,27 +50,10 @@ def content_key(
 
     The proposer's name and the seed keep several samples of one model apart.
     """
-    asked = [_plain(message) for message in messages]
+    asked = [plain(message) for message in messages]
     who = [proposer, identity.model_dump(), vars(sampling)]
     content = [KEY_VERSION, task, turn, who, asked, may_call_tools]
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    """A message as JSON, the same in every process; what a newer LlamaIndex adds and leaves empty is none."""
-    if isinstance(value, BaseModel):
-        try:
-            return value.model_dump(mode="json", exclude_none=True)
-        except (PydanticSerializationError, UnicodeDecodeError):  # an object of the caller's own is in it
-            return _plain(value.model_dump(exclude_none=True))
-    if isinstance(value, Mapping):
-        return {str(key): _plain(held) for key, held in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(held) for held in value]
-    if isinstance(value, bytes):
-        return sha256(value).hexdigest()
-    # An object without a text of its own has its address instead, which is another in every process.
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", str(value))
 
 
 class Answers:

@@ -12,6 +12,7 @@ import typer
 from llama_index.packs.mixture_of_agents.app import asking
 from llama_index.packs.mixture_of_agents.app.commands.options import (
     OUTPUT,
+    Asking,
     Ending,
     Keeping,
     Limits,
@@ -22,7 +23,6 @@ from llama_index.packs.mixture_of_agents.app.commands.options import (
     watched,
 )
 from llama_index.packs.mixture_of_agents.app.commands.words import bundled
-from llama_index.packs.mixture_of_agents.app.questions import question_from
 from llama_index.packs.mixture_of_agents.app.statuses import reported
 
 
@@ -35,23 +35,7 @@ def register(app: typer.Typer) -> None:
 @bundled
 def ask(
     *,
-    question: Annotated[
-        str | None,
-        typer.Argument(help="What to ask; '-' or nothing reads it from standard input.", show_default=False),
-    ] = None,
-    user_prompt: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="The same as QUESTION.", show_default=False)
-    ] = None,
-    file: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--file",
-            "-f",
-            metavar="FILE...",
-            help="Read behind the question; without a question, the first file is it.",
-            show_default=False,
-        ),
-    ] = None,
+    what: Asking,
     who: Proposing,
     how: Ending,
     limits: Limits,
@@ -74,7 +58,8 @@ def ask(
 ) -> None:
     """Ask a mixture of models.
 
-    A model is named provider:model. Keys come from the environment, never from the command line:
+    A model is named provider:model, or by its name alone where that tells its provider (gpt-4o,
+    mistral-small). Keys come from the environment or a .env file here, never from the command line:
     OPENAI_API_KEY, MISTRAL_API_KEY, ANTHROPIC_API_KEY, GOOGLE_API_KEY. A server of your own is named
     openai-like:model@http://host:8000/v1, a local directory sparse-moe:path.
 
@@ -106,7 +91,7 @@ def ask(
             as_json=as_json,
             progress=watched(progress, quiet),
         )
-        asking.ask(question_from(question, sys.stdin, user_prompt, file or ()), order)
+        asking.ask(what.text(sys.stdin), order)
 
 
 def demo() -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
 from llama_index.packs.mixture_of_agents.app.ordering import Order, given
+from llama_index.packs.mixture_of_agents.app.questions import question_from
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 
 WHO = "Who proposes"
@@ -38,6 +39,37 @@ Progress = Annotated[
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="The same as --no-progress.", rich_help_panel=OUTPUT)
 ]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """The question, wherever it comes from."""
+
+    question: Annotated[
+        str | None,
+        typer.Argument(help="What to ask; '-' or nothing reads it from standard input.", show_default=False),
+    ] = None
+    user_prompt: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The same as QUESTION.", show_default=False)
+    ] = None
+    file: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--file",
+            "-f",
+            metavar="FILE...",
+            help="Read behind the question; without a question, the first file is it.",
+            show_default=False,
+        ),
+    ] = None
+
+    def text(self, stdin: TextIO | None) -> str:
+        """The question as a text.
+
+        Raises:
+            ConfigurationError: There is none, or it cannot be read.
+        """
+        return question_from(self.question, stdin, self.user_prompt, self.file or ())
 
 
 @dataclass(frozen=True)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from llama_index.packs.mixture_of_agents.app.commands.options import (
     OUTPUT,
+    Asking,
     Ending,
     Limits,
     Proposing,
     order_of,
 )
 from llama_index.packs.mixture_of_agents.app.commands.words import bundled
-from llama_index.packs.mixture_of_agents.app.questions import question_from
 from llama_index.packs.mixture_of_agents.app.statuses import reported
 
 _GUESS = "What to go by"
@@ -31,23 +30,7 @@ def register(app: typer.Typer) -> None:
 @bundled
 def plan(
     *,
-    question: Annotated[
-        str | None,
-        typer.Argument(help="What to ask; '-' or nothing reads it from standard input.", show_default=False),
-    ] = None,
-    user_prompt: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="The same as QUESTION.", show_default=False)
-    ] = None,
-    file: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--file",
-            "-f",
-            metavar="FILE...",
-            help="Read behind the question; without a question, the first file is it.",
-            show_default=False,
-        ),
-    ] = None,
+    what: Asking,
     who: Proposing,
     how: Ending,
     limits: Limits,
@@ -100,4 +83,4 @@ def plan(
     with reported():
         order = replace(order_of(who, how, limits), as_json=as_json)
         guess = planning.Guess(answer_tokens, tokens_per_second, latency)
-        planning.plan(question_from(question, sys.stdin, user_prompt, file or ()), order, guess)
+        planning.plan(what.text(sys.stdin), order, guess)

@@ -41,9 +41,22 @@ def hear(app: typer.Typer) -> None:
     for command in app.registered_commands:
         if command.cls in (None, TyperCommand):
             command.cls = SpokenCommand
+        command.help = reflowed(command.help or inspect.getdoc(command.callback) or "")
     for group in app.registered_groups:
         if group.typer_instance is not None:
             hear(group.typer_instance)
+
+
+def reflowed(text: str) -> str:
+    """A help text whose paragraphs are one line each, so that terminals of any width break them.
+
+    Indented paragraphs, which are examples, stay as they are.
+    """
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(
+        part if part.startswith(" ") else " ".join(line.strip() for line in part.splitlines())
+        for part in paragraphs
+    )
 
 
 def _is_option(param: Any) -> bool:
