@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
+from llama_index.core.tools import FunctionTool
 from pydantic import PrivateAttr
 
 from llama_index.packs.mixture_of_agents import MixtureError, MixtureOfAgentsPack, MixtureResponse, Proposer
@@ -172,3 +173,24 @@ def test_a_shortened_answer_reaches_the_model() -> None:
     MixtureOfAgentsPack(Proposer(g, max_tokens=4000), [a], 2, max_tokens=400, budget=budget).run(QUESTION)
     (call,) = g.calls
     assert 20 <= call.options["max_tokens"] < 4000
+
+
+def test_what_a_caller_asks_of_the_mixture_as_an_llm_is_kept_within_the_budget() -> None:
+    a, g = (ScriptedLLM("an answer", model=name) for name in "ag")
+    budget = Budget(0.006, prices={"*": {"input": 1, "output": 5}}, shortest_answer=20)
+    pack = MixtureOfAgentsPack(g, [a], 2, max_tokens=400, budget=budget)
+    pack.as_llm().chat([ChatMessage(role="user", content=QUESTION)], max_tokens=50_000)
+    pack.as_llm().chat([ChatMessage(role="user", content=QUESTION)], max_tokens=30)
+    first, second = g.calls
+    assert 20 <= first.options["max_tokens"] < 1_200
+    assert second.options["max_tokens"] == 30
+
+
+def test_tools_that_are_offered_are_allowed_for() -> None:
+    a, g = (ScriptedLLM("an answer", model=name, is_function_calling_model=True) for name in "ag")
+    budget = Budget(0.006, prices={"*": {"input": 1, "output": 5}}, shortest_answer=20)
+    tools = [FunctionTool.from_defaults(fn=lambda: 1, name=f"tool_{n}", description="One.") for n in range(9)]
+    pack = MixtureOfAgentsPack(g, [a], 2, max_tokens=400, budget=budget)
+    response = pack.as_llm().chat_with_tools(tools, user_msg=QUESTION)
+    assert g.calls == [], "nine tools may cost more than is left"
+    assert response.message.content == "an answer"

@@ -21,6 +21,7 @@ from llama_index.packs.mixture_of_agents.prompts import without_tool_turns
 from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal, Usage
 from llama_index.packs.mixture_of_agents.runs import LiveRun, MixtureState
+from llama_index.packs.mixture_of_agents.sampling import split_options
 from llama_index.packs.mixture_of_agents.seats import Seat
 from llama_index.packs.mixture_of_agents.synthesis import candidates, speak
 
@@ -71,7 +72,10 @@ class RunDesk:
         # Only an answer may be offered the caller's tools, without which some APIs refuse tool turns.
         messages = request.messages if request.is_answer else without_tool_turns(request.messages)
         call = call_of(run, seat, where, request.task, messages, may_call_tools=request.is_answer)
-        call = replace(call, tools=tool_names(self._options(request)))
+        # Policies see what the caller asks for with the call: a budget checks it, a cache tells it apart.
+        asked, _ = split_options(self._options(request))
+        sampling = asked.over(call.sampling)
+        call = replace(call, sampling=sampling, tools=tool_names(self._options(request)))
         begin(run, call, self._progress, "synthesis" if request.is_answer else "asked")
         run.streamed = ""
         way = self._answering(seat, request) if request.is_answer else speaking(seat, request.options)
@@ -88,7 +92,7 @@ class RunDesk:
             self._progress.delta(delta)
 
         async def write(call: Call) -> Reply:
-            given = {**changed(seat, call), **options}
+            given = {**options, **changed(seat, call)}
             return await speak(seat, call.messages, given, on_delta if run.streams else None)
 
         return write

@@ -2,8 +2,9 @@
 
 A token is at least one byte, so the bytes of a prompt bound its tokens; a chat format's own are allowed for
 (`counting.PROMPT_BOUND`), and so are the shapes that roles and choices are asked for in. What is not seen
-here: the schemas of tools that a caller offers the aggregator, and attempts that failed and were made again,
-which are taken as not charged. It knows prices and seats, and nothing of what was spent.
+here: the schemas of tools that a caller offers the aggregator, which are taken to have `TOOL_TOKENS` each,
+and attempts that failed and were made again, which are taken as not charged. It knows prices and seats, and
+nothing of what was spent.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from llama_index.packs.mixture_of_agents.results import Task, Usage
 BYTES_PER_TOKEN = 4.0
 """What an answer that is not there yet is taken to have as a draft; English has 4 to 5. Once it is there,
 its own bytes count."""
+TOOL_TOKENS = 1_000
+"""What the schema of a tool that a caller offers the aggregator is taken to have; it is not seen here."""
 SHAPE_BOUND = 1_500
 """Tokens of the shape that roles or a choice are asked for in, at most: the bytes of its schema."""
 UNKNOWN = Amount(math.inf, math.inf)
@@ -81,6 +84,7 @@ class Bounds:
         seat = self.seat(call)
         attached = has_attachments(call.messages)
         reads = (seat_window(seat) if attached else self.prompt(call.messages)) + _shape(call.task)
+        reads += TOOL_TOKENS * len(call.tools)
         return self._amount(call.identity, reads, self.longest(call) if longest is None else longest)
 
     def longest(self, call: Call) -> int:
