@@ -6,6 +6,8 @@
     |   |-- CheckpointError          a checkpoint file does not fit this question or mixture
     |   `-- TraceError               a trace or a store of answers is unreadable, or lacks what is asked of it
     |-- MixtureTimeoutError          the run's own deadline passed (also a TimeoutError)
+    |-- CrewTimeoutError             a crew's own deadline passed (also a TimeoutError)
+    |-- PlanRejectedError            whoever was asked to confirm a plan said no
     |-- BrokenStreamError            a model's stream failed after part of its answer was out
     |-- ToolError                    a tool refused what an agent asked of it (also a ValueError)
     `-- SparseMoEError               the local sparse model could not do what was asked
@@ -85,6 +87,26 @@ class MixtureTimeoutError(MixtureError, TimeoutError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), partial=self.partial), (str(self),)
+
+
+class CrewTimeoutError(MixtureError, TimeoutError):
+    """A crew's `timeout` passed before there was an answer.
+
+    Args:
+        message: How long it ran, and what to change.
+        partial: What was there when time ran out, a `CrewResponse`; its `text` is empty.
+    """
+
+    def __init__(self, message: str, *, partial: Any) -> None:
+        super().__init__(message)
+        self.partial = partial
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), partial=self.partial), (str(self),)
+
+
+class PlanRejectedError(MixtureError):
+    """Whoever was asked to confirm a plan said no; nothing of it was carried out."""
 
 
 class BrokenStreamError(MixtureError):

@@ -1,0 +1,33 @@
+"""Showing a plan to whoever may change it or say no. It knows no workflow."""
+
+from __future__ import annotations
+
+import inspect
+
+from llama_index.packs.mixture_of_agents.agents.options import Confirm
+from llama_index.packs.mixture_of_agents.agents.plans import Plan
+from llama_index.packs.mixture_of_agents.errors import PlanRejectedError
+from llama_index.packs.mixture_of_agents.threads import in_thread
+
+
+async def ask_for_consent(confirm: Confirm, plan: Plan) -> Plan:
+    """The plan that may be carried out: the one shown, or a changed one.
+
+    Args:
+        confirm: Who is asked; a plain function may block, as one that asks at a terminal does.
+        plan: The plan.
+
+    Raises:
+        PlanRejectedError: The answer was no.
+    """
+    if inspect.iscoroutinefunction(confirm):
+        said = await confirm(plan)
+    else:
+        said = await in_thread(lambda: confirm(plan))
+        if inspect.isawaitable(said):
+            said = await said
+    if said is False:
+        raise PlanRejectedError("the plan was rejected; nothing of it was carried out")
+    if isinstance(said, Plan) and said != plan:
+        return said.model_copy(update={"source": "edited"})
+    return plan

@@ -1,0 +1,152 @@
+"""A crew: a planner, members with skills, and an aggregator, behind three ways to ask.
+
+    crew = Crew([Member("logs", "reads Windows logs", llm, tools=[...]), ...], planner=llm)
+    response = crew.run("Is this lateral movement, and what should I do?")
+    print(response, response.plan.as_text())
+
+What happens in between is `workflow`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, Literal
+
+from llama_index.core.base.llms.types import ChatMessage
+from workflows.events import Event, StopEvent
+
+from llama_index.packs.mixture_of_agents.agents.members import Member, as_members
+from llama_index.packs.mixture_of_agents.agents.options import Confirm, CrewSetup
+from llama_index.packs.mixture_of_agents.agents.planning import Planning
+from llama_index.packs.mixture_of_agents.agents.plans import Plan
+from llama_index.packs.mixture_of_agents.agents.results import CrewResponse
+from llama_index.packs.mixture_of_agents.agents.speaking import Speaker
+from llama_index.packs.mixture_of_agents.agents.workflow import CrewWorkflow
+from llama_index.packs.mixture_of_agents.errors import ConfigurationError
+from llama_index.packs.mixture_of_agents.proposers import Proposer
+from llama_index.packs.mixture_of_agents.threads import run_blocking
+
+
+class Crew:
+    """A planner breaks a request up, specialists do the parts, an aggregator answers.
+
+    Args:
+        members: `Member`s, or agents with a name and a description.
+        planner: The LLM, or Proposer, that makes plans.
+        aggregator: Who writes the answer; the planner by default, who also stands in for it.
+        name: As whom a mixture knows it.
+        max_tasks: Tasks a plan may have, at most 64; a longer plan is sent back, then done without.
+        max_concurrency: Tasks done at once, over all runs of this crew.
+        max_retries: Tries after the first, for a model's transient failures.
+        timeout: Seconds for a run, without those a person is waited for; None for no limit.
+        task_timeout: Seconds for a task, where its member has no limit of its own; None for no limit.
+        replans: Whether a second plan is made, once, for what failed.
+        confirm: Is shown the plan before it runs: a function that returns another plan, False to carry out
+            nothing, or anything else to go on; or "events" for a `PlanQuestionEvent` on the stream that waits
+            for a `PlanDecisionEvent` (with `workflow.run`).
+        material_characters: How much of all results the aggregator is given; the middle of what is longer
+            is left out.
+
+    Attributes:
+        workflow: It as a LlamaIndex workflow, and as an agent that a mixture takes as a proposer.
+        members: By name.
+
+    Raises:
+        ConfigurationError: Something cannot work.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Any],
+        planner: Any,
+        aggregator: Any = None,
+        *,
+        name: str = "crew",
+        max_tasks: int = 12,
+        max_concurrency: int = 4,
+        max_retries: int = 2,
+        timeout: float | None = 600,
+        task_timeout: float | None = 180,
+        replans: bool = True,
+        confirm: Confirm | Literal["events"] | None = None,
+        material_characters: int = 24_000,
+    ) -> None:
+        self.members = {member.name: member for member in as_members(members)}
+        speakers = _speakers(planner, aggregator, max_retries)
+        self.workflow = CrewWorkflow(
+            CrewSetup(
+                name=name,
+                members=self.members,
+                planning=Planning(speakers[0], _skills(self.members.values()), max_tasks),
+                writers=[*reversed(speakers)],
+                max_tasks=max_tasks,
+                max_concurrency=max_concurrency,
+                max_retries=max_retries,
+                timeout=timeout,
+                task_timeout=task_timeout,
+                replans=replans,
+                confirm=confirm,
+                material_characters=material_characters,
+            )
+        )
+
+    def run(
+        self, request: str, *, history: Sequence[ChatMessage] = (), plan: Plan | None = None
+    ) -> CrewResponse:
+        """Ask and wait: in a script, inside a running loop, in a notebook.
+
+        Args:
+            request: What is asked.
+            history: The conversation before it.
+            plan: A plan of one's own; the planner is not asked then.
+
+        Raises:
+            ConfigurationError: The request is empty, or the plan cannot be carried out.
+            PlanRejectedError: Whoever was shown the plan said no.
+            CrewTimeoutError: The run's time was up.
+            MixtureError: Nobody had an answer.
+        """
+        return run_blocking(self.arun(request, history=history, plan=plan))
+
+    async def arun(
+        self, request: str, *, history: Sequence[ChatMessage] = (), plan: Plan | None = None
+    ) -> CrewResponse:
+        """Ask; the arguments and errors are `run`'s."""
+        async for item in self.astream(request, history=history, plan=plan):
+            if isinstance(item, CrewResponse):
+                return item
+        raise RuntimeError("a run ended without a response or an error")
+
+    async def astream(
+        self, request: str, *, history: Sequence[ChatMessage] = (), plan: Plan | None = None
+    ) -> AsyncGenerator[Event | CrewResponse, None]:
+        """Ask and follow: every event as it happens, pieces of the answer, at last the response.
+
+        Leaving the generator cancels the run. The arguments and errors are `run`'s.
+        """
+        if self.workflow.setup.confirm == "events":
+            raise ConfigurationError(
+                "confirm='events' needs someone to answer them: use crew.workflow.run(request=...) and send a "
+                "PlanDecisionEvent, or pass a function as confirm."
+            )
+        handler = self.workflow.run(request=request, history=history, plan=plan)
+        try:
+            async for event in handler.stream_events():
+                if not isinstance(event, StopEvent):
+                    yield event
+            response: CrewResponse = await handler
+            yield response
+        finally:
+            if not handler.is_done():
+                await handler.cancel_run()
+
+
+def _speakers(planner: Any, aggregator: Any, max_retries: int) -> list[Speaker]:
+    """The planner, and who writes the answer where that is someone else."""
+    given = [planner] if aggregator is None or aggregator is planner else [planner, aggregator]
+    proposers = [one if isinstance(one, Proposer) else Proposer(one) for one in given]
+    return [Speaker(proposer, max_retries) for proposer in proposers]
+
+
+def _skills(members: Any) -> dict[str, str]:
+    return {member.name: member.skills for member in members if isinstance(member, Member)}

@@ -1,0 +1,177 @@
+"""Signs that a text tries to give orders to the model that reads it.
+
+Tool output, log lines and other models' answers are read by models that cannot tell material from orders
+by themselves. Everything of that kind is fenced (see `prompts`), whatever stands in it; here is what is
+reported on top. It finds well-known forms and no others, takes harmless texts for attacks at times, and
+never deletes anything: who reads the report decides.
+
+Forms: OWASP LLM01:2025 "Prompt Injection"; Greshake et al., arXiv 2302.12173; Rehberger on markdown images
+and Unicode tags, embracethered.com (2023, 2024).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from llama_index.packs.mixture_of_agents.agents.results import Suspicion
+
+LONGEST_READ = 200_000
+"""Characters of a text that are looked at."""
+_AROUND = 60
+
+_FLAGS = re.IGNORECASE | re.MULTILINE
+_INVISIBLE = re.compile("[\u00ad\u180e\u200b-\u200f\u2060-\u2064\ufeff]")
+_TAGS = re.compile("[\U000e0020-\U000e007e]{3,}")
+
+
+@dataclass(frozen=True)
+class Form:
+    """One well-known form of injection.
+
+    Attributes:
+        name: In a few words.
+        pattern: What gives it away.
+    """
+
+    name: str
+    pattern: re.Pattern[str]
+
+
+def _form(name: str, *patterns: str) -> Form:
+    return Form(name, re.compile("|".join(f"(?:{pattern})" for pattern in patterns), _FLAGS))
+
+
+_EARLIER = r"(?:previous|prior|above|earlier|preceding|foregoing|existing|original|initial|system|your|all)"
+_ORDERS = r"(?:instructions?|prompts?|rules?|directions?|guidelines?|orders?|commands?|context|messages?)"
+
+FORMS = (
+    _form(
+        "tells to ignore instructions",
+        rf"\b(?:ignore|disregard|forget|override|bypass|overlook|skip)\s+(?:\w+\s+){{0,4}}?{_EARLIER}"
+        rf"\s+(?:\w+\s+){{0,3}}?{_ORDERS}\b",
+        r"\bdo\s+not\s+(?:follow|obey)\s+(?:\w+\s+){0,3}?" + _ORDERS + r"\b",
+        r"\b(?:ignor|vergiss|missachte)\w*\s+(?:\w+\s+){0,3}?(?:anweisungen|befehle|regeln)\b",
+        r"\b(?:ignore[zr]?|oublie[zr]?)\s+(?:\w+\s+){0,4}?(?:instructions|consignes)\b",
+        r"\b(?:ignora|olvida|ignore)\w*\s+(?:\w+\s+){0,4}?(?:instrucciones|instru[çc][õo]es|reglas)\b",
+    ),
+    _form(
+        "gives new instructions",
+        r"\b(?:new|updated|revised|real|actual|true)\s+(?:system\s+)?(?:instructions?|task|objective|goal|prompt)"
+        r"\s*(?::|is\b|are\b)",
+        r"\byour\s+(?:new|only|real|actual)\s+(?:task|job|goal|objective|instructions?)\b",
+        r"\binstead\s*,?\s+(?:you\s+(?:must|should|will)|respond|reply|answer|output|say|write)\b",
+    ),
+    _form(
+        "gives another role",
+        r"\byou\s+are\s+now\b",
+        r"\bfrom\s+now\s+on\s*,?\s+you\b",
+        r"\b(?:act|behave|respond)\s+as\s+(?:if\s+you\s+(?:are|were)|an?\s+unrestricted|DAN)\b",
+        r"\b(?:pretend|imagine)\s+(?:that\s+)?(?:you\s+are|you're|to\s+be)\b",
+        r"\b(?:developer|god|jailbreak|DAN|debug)\s+mode\b",
+    ),
+    _form(
+        "imitates a system or assistant turn",
+        r"<\|?(?:im_start|im_end|system|assistant|user|start_header_id|end_header_id|eot_id|endoftext)\|?>",
+        r"\[/?INST\]|<<\s*/?SYS\s*>>|</?(?:system|assistant|instructions?)>",
+        r"^\s*#{1,4}\s*(?:system|instructions?|assistant|new\s+instructions?)\s*:?\s*$",
+        r"^\s*(?:system|assistant|developer)\s*(?:message|prompt|note)?\s*:\s+\S",
+        r"\\n\\n(?:human|system|assistant)\s*:",
+    ),
+    _form(
+        "imitates the fence",
+        r"^\s*={3,}\s*(?:end\s+of\s+)?(?:draft|material|task|request|result|tool)\b",
+        r"\b(?:end|close)\s+of\s+(?:the\s+)?(?:untrusted|material|quoted|user)\s+(?:data|text|input|content)\b",
+    ),
+    _form(
+        "asks for the prompt or for secrets",
+        r"\b(?:reveal|print|show|repeat|output|leak|disclose|display|send|tell\s+me)\s+(?:\w+\s+){0,4}?"
+        r"(?:system\s+prompt|hidden\s+(?:prompt|instructions)|initial\s+(?:prompt|instructions)|api[\s_-]?keys?"
+        r"|passwords?|credentials|secrets?|environment\s+variables)\b",
+    ),
+    _form(
+        "asks to conceal",
+        r"\b(?:do\s+not|don't|never|without)\s+(?:tell|telling|mention|mentioning|inform|informing|reveal"
+        r"|revealing|alert|alerting|notify|notifying|report|reporting)\b(?:\s+\w+){0,4}?\s+"
+        r"(?:users?|anyone|humans?|operators?|analysts?|administrators?|them)\b",
+    ),
+    _form(
+        "sends data away in a link or picture",
+        r"!\[[^\]\n]{0,200}\]\(\s*https?://[^)\s]{1,500}[?&/][^)\s]{0,300}(?:=|\{|%7B)",
+        r"<img\b[^>\n]{0,300}\bsrc\s*=\s*[\"']?https?://[^>\s]{1,500}[?&]",
+        r"\b(?:append|add|include|embed|encode|put)\s+(?:\w+\s+){0,6}?(?:to|in|into|as)\s+(?:\w+\s+){0,3}?"
+        r"(?:url|link|query\s+string|image)\b",
+    ),
+    _form(
+        "asks to decode and follow",
+        r"\b(?:decode|decrypt|deobfuscate|rot13|unbase64|base64\s+-d)\b[^\n]{0,120}?"
+        r"(?:\band\b|\bthen\b)[^\n]{0,30}?\b(?:follow|execute|obey|run|perform|do|act)\b",
+        r"\b(?:decode|follow|execute)\b[^\n]{0,80}?[A-Za-z0-9+/]{40,}={0,2}",
+    ),
+    _form(
+        "orders a tool or command",
+        r"\b(?:call|invoke|use|execute|run)\s+(?:the\s+)?[`'\"]?\w{2,40}[`'\"]?\s+(?:tool|function|plugin)\b",
+        r"\b(?:curl|wget|iwr|invoke-webrequest)\b[^\n|]{1,200}\|\s*(?:ba|z|da)?sh\b",
+        r"^\s*(?:action|tool_call|function_call)\s*:\s*\S",
+        r"<tool_call>|\"tool_calls?\"\s*:",
+    ),
+    _form(
+        "claims authority over the model",
+        r"\b(?:attention|important|urgent|notice|warning|note|message)\b[^\n]{0,20}?\b(?:to|for)?\s*(?:all\s+)?"
+        r"(?:ai|llm|language\s+models?|assistants?|chatbots?|agents?)\b[^\n]{0,60}?\b(?:must|should|shall|please"
+        r"|have\s+to)\b",
+        r"\bif\s+you\s+are\s+an?\s+(?:ai|llm|language\s+model|assistant|chatbot|agent)\b",
+        r"\b(?:as|this\s+is)\s+(?:the|your)\s+(?:administrator|developer|system\s+administrator|creator|owner|openai"
+        r"|anthropic)\b",
+    ),
+    _form(
+        "hides text in markup",
+        r"<!--[^>]{0,400}?\b(?:ignore|instruction|assistant|model|you\s+must|prompt)\b",
+        r"(?:display\s*:\s*none|font-size\s*:\s*0|visibility\s*:\s*hidden|color\s*:\s*(?:white|#fff(?:fff)?))\b",
+    ),
+    _form(
+        "dictates the verdict",
+        r"\b(?:conclude|report|state|say|answer|respond|classify|mark)\b[^\n]{0,40}?\b(?:that\s+)?(?:this|it|everything"
+        r"|the\s+\w+|all\s+\w+)\s+(?:is|are|was|were|as)\s+(?:\w+\s+){0,2}?(?:benign|harmless|safe|false\s+positives?"
+        r"|legitimate|authori[sz]ed|clean)\b",
+    ),
+)
+"""Looked for in order; each is reported once for a text."""
+
+
+def suspicions(text: str, where: str) -> list[Suspicion]:
+    """What in a text looks as if it gave orders to a model.
+
+    Args:
+        text: Any text of other people's, models' or tools'.
+        where: Whose it is, for the report: "the output of search_logs in task t1".
+    """
+    plain = _readable(text[:LONGEST_READ])
+    found = [
+        Suspicion(where=where, form=form.name, excerpt=_excerpt(plain, match))
+        for form in FORMS
+        if (match := form.pattern.search(plain))
+    ]
+    if _TAGS.search(text[:LONGEST_READ]):
+        said = "".join(chr(ord(sign) - 0xE0000) for match in _TAGS.findall(text)[:5] for sign in match)
+        found.append(Suspicion(where=where, form="hides text in invisible characters", excerpt=said[:200]))
+    return found
+
+
+def all_suspicions(texts: Iterable[tuple[str, str]]) -> list[Suspicion]:
+    """What is suspicious in several texts, each with where it stands; the same finding once."""
+    found = (suspicion for where, text in texts for suspicion in suspicions(text, where))
+    return list(dict.fromkeys(found))
+
+
+def _readable(text: str) -> str:
+    """A text as a model would read it: without invisible characters, look-alikes in their usual form."""
+    shown = _TAGS.sub(lambda match: "".join(chr(ord(sign) - 0xE0000) for sign in match[0]), text)
+    return unicodedata.normalize("NFKC", _INVISIBLE.sub("", shown))
+
+
+def _excerpt(text: str, match: re.Match[str]) -> str:
+    begin, end = max(0, match.start() - _AROUND), min(len(text), match.end() + _AROUND)
+    return " ".join(text[begin : min(end, begin + 300)].split())

@@ -1,0 +1,184 @@
+"""A member of a crew: a model or an agent with a name, skills, tools and a memory.
+
+It describes who there is and refuses what cannot work; it does no task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from llama_index.core.tools import BaseTool
+
+from llama_index.packs.mixture_of_agents import checks
+from llama_index.packs.mixture_of_agents.agents.toolbox import ToolUse
+from llama_index.packs.mixture_of_agents.agents.tools.bounding import (
+    MOST_CHARACTERS,
+    SECONDS,
+    BoundedTool,
+    bounded,
+)
+from llama_index.packs.mixture_of_agents.errors import ConfigurationError
+from llama_index.packs.mixture_of_agents.proposers import Proposer
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """A memory that an agent has across runs."""
+
+    def recall(self, about: str) -> Sequence[str] | Awaitable[Sequence[str]]:
+        """What is remembered that may matter for this text."""
+
+    def keep(self, text: str) -> Any:
+        """Remember a text; may be awaited."""
+
+
+class Member:
+    """Someone to give tasks to.
+
+    A model with tools becomes a LlamaIndex FunctionAgent where it can call functions, else a ReActAgent. Where
+    `always` names tool calls, these are made first and the model words what they found; that works with a
+    model too small to use tools.
+
+    Args:
+        name: What plans call it.
+        skills: What it is good at, in one line; the planner chooses by it.
+        llm_or_agent: A LlamaIndex LLM (a `MixtureOfAgentsLLM`, too), a workflow agent with `run(user_msg=...)`,
+            or a `Proposer` with settings of its own.
+        tools: What a model may use; an agent has its own.
+        always: Tool calls that are made before the model says anything: `ToolUse`s, or tools' names.
+        chooses: Whether the model may call tools itself; None for yes, unless `always` names some.
+        role: How it works, for its system message.
+        memory: A memory of its own across runs, with `recall` and `keep`.
+        timeout: Seconds for one task, everything within; None for the crew's.
+        max_iterations: Turns of model and tools in one task.
+        max_tool_calls: Tool calls in one task.
+        tool_seconds: The longest a tool may take that has no bound of its own.
+        tool_characters: The longest text it may answer, likewise.
+        material_characters: How much of others' results, tool output and memories it is given; the middle of
+            what is longer is left out.
+
+    Raises:
+        ConfigurationError: Something cannot work.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        skills: str,
+        llm_or_agent: Any,
+        *,
+        tools: Sequence[BaseTool | Callable[..., Any]] = (),
+        always: Sequence[ToolUse | str] = (),
+        chooses: bool | None = None,
+        role: str | None = None,
+        memory: Remembers | None = None,
+        timeout: float | None = None,
+        max_iterations: int = 8,
+        max_tool_calls: int = 16,
+        tool_seconds: float = SECONDS,
+        tool_characters: int = MOST_CHARACTERS,
+        material_characters: int = 12_000,
+    ) -> None:
+        given = llm_or_agent if isinstance(llm_or_agent, Proposer) else Proposer(llm_or_agent, name=name)
+        self.proposer = given.replaced(name=name)
+        self.name, self.skills, self.role, self.memory = name, skills, role, memory
+        self.timeout = timeout
+        self.max_iterations, self.max_tool_calls = max_iterations, max_tool_calls
+        self.tool_seconds, self.tool_characters = tool_seconds, tool_characters
+        self.material_characters = material_characters
+        self.always = [ToolUse(use) if isinstance(use, str) else use for use in always]
+        self.chooses = not self.always if chooses is None else chooses
+        self._check()
+        self.tools = [self._bounded(tool) for tool in tools]
+        self._check_tools()
+
+    @classmethod
+    def of(cls, specialist: Any, llm: Any, **settings: Any) -> Member:
+        """A member from a description with `name`, `skills`, `instructions` and `tools`.
+
+        Args:
+            specialist: The description, such as `data_specialist(...)`.
+            llm: The model it thinks with.
+            **settings: As for a `Member`.
+        """
+        described = {"tools": specialist.tools, "role": specialist.instructions}
+        return cls(specialist.name, specialist.skills, llm, **{**described, **settings})
+
+    @property
+    def is_llm(self) -> bool:
+        """Whether it is a model; else it is an agent, which has tools and loops of its own."""
+        return self.proposer.is_llm
+
+    def _bounded(self, tool: BaseTool | Callable[..., Any]) -> BoundedTool:
+        # One that has bounds keeps them: a tool that asks a person has time for it.
+        if isinstance(tool, BoundedTool):
+            return tool
+        return bounded(tool, seconds=self.tool_seconds, most_characters=self.tool_characters)
+
+    def _check(self) -> None:
+        for name, value in (("name", self.name), ("skills", self.skills)):
+            if value is None:
+                raise ConfigurationError(f"a member of a crew needs its {name}; found None")
+            checks.text(name, value)
+        checks.text("role", self.role, or_empty=True)
+        checks.seconds("timeout", self.timeout, none="for the crew's")
+        for limit in ("max_iterations", "max_tool_calls", "material_characters"):
+            checks.whole_number(limit, getattr(self, limit), 1)
+        if self.memory is not None and not checks.has_methods(self.memory, "recall", "keep"):
+            raise ConfigurationError(
+                f"the memory of {self.name!r} must have recall(about) and keep(text); found "
+                f"{checks.shown(self.memory)}"
+            )
+
+    def _check_tools(self) -> None:
+        if not self.is_llm and (self.tools or self.always):
+            raise ConfigurationError(
+                f"{self.name!r} is an agent and has tools of its own; pass tools and always with an LLM"
+            )
+        names = [str(tool.metadata.name) for tool in self.tools]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ConfigurationError(
+                f"tools of {self.name!r} need names of their own; more than once: {', '.join(twice)}"
+            )
+        for use in self.always:
+            if not isinstance(use, ToolUse) or use.tool not in names:
+                found = repr(use.tool) if isinstance(use, ToolUse) else checks.shown(use)
+                raise ConfigurationError(
+                    f"always of {self.name!r} names {found}, which is none of its tools; there are: "
+                    f"{', '.join(names) or 'none'}"
+                )
+
+    def __repr__(self) -> str:
+        return f"Member({self.name!r})"
+
+
+def as_members(given: Sequence[Any]) -> list[Member]:
+    """Members from members, and from agents that name and describe themselves.
+
+    Raises:
+        ConfigurationError: There are none, two have one name, or something is neither.
+    """
+    members = [_as_member(one) for one in given]
+    if not members:
+        raise ConfigurationError("a crew needs at least one member; found none")
+    names = [member.name for member in members]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigurationError(
+            f"members of a crew need names of their own; more than once: {', '.join(twice)}"
+        )
+    return members
+
+
+def _as_member(given: Any) -> Member:
+    if isinstance(given, Member):
+        return given
+    name, description = getattr(given, "name", None), getattr(given, "description", None)
+    if isinstance(name, str) and isinstance(description, str) and checks.has_methods(given, "run"):
+        return Member(name, description, given)
+    raise ConfigurationError(
+        "a crew is made of Members, or of agents with a name, a description and run(); found "
+        f"{checks.shown(given)}. Write Member('name', 'what it is good at', llm)."
+    )

@@ -1,0 +1,112 @@
+"""A crew as it is carried out: who is in it, who plans and answers, and its limits, all checked.
+
+It knows nothing of the workflow's events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from typing_extensions import TypeAlias
+
+from llama_index.packs.mixture_of_agents import checks
+from llama_index.packs.mixture_of_agents.agents.members import Member
+from llama_index.packs.mixture_of_agents.agents.planning import Planning
+from llama_index.packs.mixture_of_agents.agents.plans import Plan, faults
+from llama_index.packs.mixture_of_agents.agents.speaking import Speaker
+from llama_index.packs.mixture_of_agents.errors import ConfigurationError, MixtureError
+
+MOST_TASKS = 64
+"""As many tasks as the runtime does at once."""
+DEEPEST = 3
+"""Crews inside crews: one whose own tool it is would ask itself for ever."""
+
+Confirm: TypeAlias = Callable[[Plan], "Plan | bool | None | Awaitable[Plan | bool | None]"]
+"""Is shown a plan: gives another to be carried out instead, False for none, anything else for this one."""
+
+_depth: ContextVar[int] = ContextVar("mixture_of_agents_crew_depth", default=0)
+
+
+@dataclass(frozen=True)
+class CrewSetup:
+    """What a crew's workflow needs to know; `Crew` makes it from its arguments.
+
+    Attributes:
+        name: The crew's.
+        members: By name.
+        planning: Makes plans.
+        writers: Who writes the answer; further ones stand in.
+        max_tasks: Tasks a plan may have.
+        max_concurrency: Tasks done at once.
+        max_retries: Tries after the first, for a model's transient failures.
+        timeout: Seconds for a run, without those a person is waited for; None for no limit.
+        task_timeout: Seconds for a task; None for no limit.
+        replans: Whether a second plan is made after failures.
+        confirm: Who is shown the plan before it is carried out.
+        material_characters: How much of all results the aggregator is given.
+    """
+
+    name: str
+    members: Mapping[str, Member]
+    planning: Planning
+    writers: Sequence[Speaker]
+    max_tasks: int
+    max_concurrency: int
+    max_retries: int
+    timeout: float | None
+    task_timeout: float | None
+    replans: bool
+    confirm: Confirm | Literal["events"] | None
+    material_characters: int
+
+    def __post_init__(self) -> None:
+        checks.whole_number("max_tasks", self.max_tasks, 1)
+        checks.number("max_tasks", self.max_tasks, 1, MOST_TASKS)
+        checks.whole_number("max_concurrency", self.max_concurrency, 1)
+        checks.whole_number("max_retries", self.max_retries, 0)
+        checks.whole_number("material_characters", self.material_characters, 1)
+        checks.seconds("timeout", self.timeout, none="for no limit")
+        checks.seconds("task_timeout", self.task_timeout, none="for no limit")
+        if self.confirm not in (None, "events") and not callable(self.confirm):
+            raise ConfigurationError(
+                f"confirm must be a function of the plan, 'events' or None; found {checks.shown(self.confirm)}"
+            )
+
+    def check(self, plan: Any, done: Collection[str] = ()) -> None:
+        """Refuse a plan that cannot be carried out.
+
+        Args:
+            plan: The plan.
+            done: Tasks that have a result already.
+
+        Raises:
+            ConfigurationError: It cannot.
+        """
+        if not isinstance(plan, Plan):
+            raise ConfigurationError(f"a plan must be a Plan; found {checks.shown(plan)}")
+        wrong = faults(plan, list(self.members), self.max_tasks, done)
+        if wrong:
+            raise ConfigurationError(f"the plan cannot be carried out: {'; '.join(wrong)}")
+
+    @contextmanager
+    def depth(self) -> Iterator[None]:
+        """A run begins within the block, perhaps inside another.
+
+        Raises:
+            MixtureError: Too many are inside each other.
+        """
+        depth = _depth.get()
+        if depth >= DEEPEST:
+            raise MixtureError(
+                f"crew {self.name!r} was not run: {depth} crews are at work inside each other, and no more "
+                "may be; one of them seems to ask itself"
+            )
+        token = _depth.set(depth + 1)
+        try:
+            yield
+        finally:
+            _depth.reset(token)

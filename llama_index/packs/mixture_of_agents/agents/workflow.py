@@ -1,0 +1,315 @@
+"""The event flow of a crew: a request becomes a plan, tasks run as soon as they may, someone answers.
+
+Steps carry; what they carry out is decided elsewhere (`planning`, `plans`, `working`, `prompts`). There is no
+join: each result that comes in begins the tasks it was the last need of, so nobody waits for a whole wave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from llama_index.core.base.llms.types import ChatMessage
+from workflows import Context, Workflow, step
+from workflows.events import Event, StopEvent
+from workflows.handler import WorkflowHandler
+
+from llama_index.packs.mixture_of_agents.agents.answering import answer
+from llama_index.packs.mixture_of_agents.agents.board import Board
+from llama_index.packs.mixture_of_agents.agents.confirming import ask_for_consent
+from llama_index.packs.mixture_of_agents.agents.events import (
+    AggregationEvent,
+    PlanDecisionEvent,
+    PlanEvent,
+    PlannedEvent,
+    PlanQuestionEvent,
+    ReplanEvent,
+    RequestEvent,
+    ResultEvent,
+    TaskEvent,
+    WorkedEvent,
+    WorkEvent,
+)
+from llama_index.packs.mixture_of_agents.agents.options import CrewSetup
+from llama_index.packs.mixture_of_agents.agents.planning import Done, Planned
+from llama_index.packs.mixture_of_agents.agents.plans import Plan, faults
+from llama_index.packs.mixture_of_agents.agents.results import TaskResult
+from llama_index.packs.mixture_of_agents.agents.state import (
+    CrewState,
+    LiveCrew,
+    begun_in,
+    current_crew,
+    results_of,
+)
+from llama_index.packs.mixture_of_agents.agents.working import Assignment, carry_out
+from llama_index.packs.mixture_of_agents.errors import (
+    ConfigurationError,
+    CrewTimeoutError,
+    PlanRejectedError,
+)
+from llama_index.packs.mixture_of_agents.events import DeadlineEvent
+from llama_index.packs.mixture_of_agents.slots import CallSlots
+
+MOST_TASKS = 64
+"""As many tasks as the runtime does at once, which it reads from the class."""
+
+
+class CrewWorkflow(Workflow):
+    """A crew as a LlamaIndex workflow; a mixture takes it as a proposer, too.
+
+    Args:
+        setup: Who is in it, and its limits; `Crew` makes one.
+
+    Example:
+        handler = Crew(members, planner).workflow.run(request="Is this lateral movement?")
+        async for event in handler.stream_events(): ...   # PlanEvent, TaskEvent, ActEvent, ...
+        response = await handler                          # CrewResponse
+    """
+
+    def __init__(self, setup: CrewSetup) -> None:
+        self.setup = setup
+        self.name = setup.name
+        self._slots = CallSlots(setup.max_concurrency)
+        # The run's own deadline says what was there when it struck; the runtime's would not.
+        super().__init__(timeout=None)
+
+    def run(
+        self,
+        ctx: Context[Any] | None = None,
+        start_event: Any = None,
+        *,
+        request: str | None = None,
+        history: Sequence[ChatMessage] = (),
+        plan: Plan | None = None,
+        user_msg: ChatMessage | str | None = None,
+        chat_history: Sequence[ChatMessage] | None = None,
+        **kwargs: Any,
+    ) -> WorkflowHandler:
+        """Start a run.
+
+        Args:
+            ctx: A context to resume: of a run that waits for a plan to be confirmed.
+            start_event: A RequestEvent, instead of the next ones.
+            request: What is asked.
+            history: The conversation before it.
+            plan: A plan of the caller's; no planner is asked then.
+            user_msg: The request, as agents are given theirs.
+            chat_history: The conversation before it, likewise.
+            **kwargs: What any workflow takes, such as `run_id`.
+
+        Returns:
+            A handler; awaiting it gives the CrewResponse.
+
+        Raises:
+            ConfigurationError: There is no request, or the plan cannot be carried out.
+        """
+        if ctx is None and start_event is None:
+            said = user_msg.content if isinstance(user_msg, ChatMessage) else user_msg
+            start_event = _request(request or said or "", chat_history or history, plan)
+        if isinstance(start_event, RequestEvent) and start_event.plan is not None:
+            self.setup.check(start_event.plan)
+        run_id, begin = kwargs.pop("run_id", None) or uuid.uuid4().hex, super().run
+
+        def begun() -> WorkflowHandler:
+            with self.setup.depth():
+                now = time.monotonic()
+                live = LiveCrew(run_id, Board(list(self.setup.members)), time.monotonic, now)
+                handler = begun_in(
+                    live, lambda: begin(ctx=ctx, start_event=start_event, run_id=run_id, **kwargs)
+                )
+                live.arm(self.setup.timeout, lambda: _strike(handler))
+                live.watch = asyncio.ensure_future(_end_with(live, handler))
+                return handler
+
+        return contextvars.copy_context().run(begun)
+
+    @step
+    async def plan(
+        self, ctx: Context[CrewState], ev: RequestEvent
+    ) -> PlannedEvent | PlanQuestionEvent | DeadlineEvent:
+        """Have a plan made; the deadline's event comes from its timer."""
+        live = current_crew()
+        state = CrewState(run_id=live.run_id, request=ev.request, history=ev.history, plan=ev.plan)
+        planned = Planned(ev.plan)
+        if ev.plan is None:
+            with live.work():
+                planned = await self.setup.planning.plan(ev.request, ev.history)
+        missing = [] if planned.missing is None else [planned.missing]
+        state = state.changed(plan=planned.plan, missing=missing, spent=planned.usages, plans_made=1)
+        await ctx.store.set_state(state)
+        self._tell(ctx, PlanEvent(plan=_sure(state.plan), faults=planned.faults))
+        return await self._confirmed(ctx, state)
+
+    @step
+    async def decide(
+        self, ctx: Context[CrewState], ev: PlanDecisionEvent
+    ) -> PlannedEvent | PlanQuestionEvent | AggregationEvent:
+        """Take in what someone says to the plan."""
+        state = await ctx.store.get_state()
+        if not ev.approved:
+            raise PlanRejectedError(f"the plan was rejected{f': {ev.reason}' if ev.reason else ''}")
+        plan = state.plan if ev.plan is None else ev.plan.model_copy(update={"source": "edited"})
+        wrong = faults(_sure(plan), list(self.setup.members), self.setup.max_tasks, state.done)
+        if wrong:
+            return PlanQuestionEvent(plan=_sure(plan), drawn=_sure(plan).as_text(), faults=wrong)
+        current_crew().go_on()
+        await ctx.store.set_state(state.changed(plan=plan))
+        return PlannedEvent()
+
+    @step
+    async def begin(self, ctx: Context[CrewState], ev: PlannedEvent) -> WorkEvent | AggregationEvent | None:
+        """Begin the plan: every task that needs nothing."""
+        state = await ctx.store.get_state()
+        again = state.first_plan is not None
+        self._tell(ctx, PlanEvent(plan=_sure(state.plan), state="again" if again else "confirmed"))
+        return await self._go_on(ctx, state)
+
+    @step(num_workers=MOST_TASKS)
+    async def work(self, ctx: Context[CrewState], ev: WorkEvent) -> WorkedEvent:
+        """Do one task, when it is its turn among those that may be done at once."""
+        live, state = current_crew(), await ctx.store.get_state()
+        task = _sure(state.plan).task(ev.task)
+        absent = [need for need in task.needs if need not in state.done]
+        with live.work():
+            async with self._slots.hold():
+                self._tell(ctx, TaskEvent(task=task, absent=absent))
+                given = Assignment(
+                    task=task,
+                    member=self.setup.members[task.agent],
+                    request=state.request,
+                    results=results_of(task.needs, state),
+                    absent=absent,
+                )
+                done = await carry_out(
+                    given,
+                    live.board,
+                    lambda event: self._tell(ctx, event),
+                    self.setup.max_retries,
+                    self.setup.task_timeout,
+                )
+        record = done.record
+        kept: dict[str, Any] = {"result" if isinstance(record, TaskResult) else "missing": record}
+        self._tell(ctx, ResultEvent(**kept, warnings=done.warnings))
+        return WorkedEvent(task=task.id, **kept, warnings=done.warnings)
+
+    @step(num_workers=1)
+    async def settle(
+        self, ctx: Context[CrewState], ev: WorkedEvent
+    ) -> WorkEvent | ReplanEvent | AggregationEvent | None:
+        """Take in one outcome, and begin what it was waited for by."""
+        state = await ctx.store.get_state()
+        state = state.changed(warnings=[*state.warnings, *ev.warnings])
+        if ev.result is not None:
+            state = state.changed(results=[*state.results, ev.result])
+        if ev.missing is not None:
+            state = state.changed(missing=[*state.missing, ev.missing])
+        return await self._go_on(ctx, state)
+
+    @step
+    async def plan_again(
+        self, ctx: Context[CrewState], ev: ReplanEvent
+    ) -> PlannedEvent | PlanQuestionEvent | WorkEvent | AggregationEvent | None:
+        """Have a second plan made for what failed, and what waits for it."""
+        live, state = current_crew(), await ctx.store.get_state()
+        with live.work():
+            done = Done(state.results, state.failed)
+            planned = await self.setup.planning.plan_again(state.request, state.history, done)
+        state = state.changed(spent=[*state.spent, *planned.usages], plans_made=state.plans_made + 1)
+        if planned.plan is None:
+            gone = [planned.missing] if planned.missing is not None else []
+            return await self._go_on(ctx, state.changed(missing=[*state.missing, *gone]))
+        kept = [task for task in state.tasks if task.id in state.done]
+        plan = planned.plan.model_copy(update={"tasks": [*kept, *planned.plan.tasks]})
+        state = state.changed(plan=plan, first_plan=state.plan)
+        await ctx.store.set_state(state)
+        self._tell(ctx, PlanEvent(plan=plan, faults=planned.faults))
+        return await self._confirmed(ctx, state)
+
+    @step
+    async def aggregate(self, ctx: Context[CrewState], ev: AggregationEvent) -> StopEvent:
+        """Answer, and stop."""
+        live, state = current_crew(), await ctx.store.get_state()
+        with live.work():
+            response = await answer(self.setup, state, live, lambda event: self._tell(ctx, event))
+        return StopEvent(result=response)
+
+    @step
+    async def expire(self, ctx: Context[CrewState], ev: DeadlineEvent) -> StopEvent:
+        """The run's time is up: fail it, which cancels every call in flight."""
+        live, state = current_crew(), await ctx.store.get_state()
+        raise CrewTimeoutError(
+            f"The crew had no answer after its timeout of {self.setup.timeout:g} s. Raise `timeout`, or set "
+            "`task_timeout` so that slow tasks are not waited for. What was there is in `.partial`.",
+            partial=state.response(live),
+        )
+
+    async def _confirmed(self, ctx: Context[CrewState], state: CrewState) -> PlannedEvent | PlanQuestionEvent:
+        """The plan, once whoever is to be asked agrees to it."""
+        live, plan = current_crew(), _sure(state.plan)
+        if self.setup.confirm is None:
+            return PlannedEvent()
+        live.pause()
+        if self.setup.confirm == "events":
+            return PlanQuestionEvent(plan=plan, drawn=plan.as_text())
+        changed = await ask_for_consent(self.setup.confirm, plan)
+        live.go_on()
+        if changed is not plan:
+            self.setup.check(changed, state.done)
+            await ctx.store.set_state(state.changed(plan=changed))
+        return PlannedEvent()
+
+    async def _go_on(
+        self, ctx: Context[CrewState], state: CrewState
+    ) -> WorkEvent | ReplanEvent | AggregationEvent | None:
+        """Begin every task that may; with none, and none in work, see what is left to do."""
+        tasks, event = state.next_tasks(), None
+        if not tasks and not state.in_work:
+            if state.failed and self.setup.replans and state.plans_made < 2:
+                event = ReplanEvent()
+            else:
+                state = state.changed(missing=[*state.missing, *state.without_hope()])
+                tasks = state.next_without_all()
+                event = None if tasks else AggregationEvent()
+        state = state.changed(begun=[*state.begun, *(task.id for task in tasks)])
+        await ctx.store.set_state(state)
+        for task in tasks:
+            ctx.send_event(WorkEvent(task=task.id))
+        return event
+
+    def _tell(self, ctx: Context[CrewState], event: Event) -> None:
+        """Write an event to the run's stream, with which run it is and when."""
+        live = current_crew()
+        when = {"run_id": live.run_id, "seconds": round(live.elapsed(), 6)}
+        ctx.write_event_to_stream(
+            event.model_copy(update=when) if "run_id" in type(event).model_fields else event
+        )
+
+
+def _request(request: str, history: Sequence[ChatMessage], plan: Plan | None) -> RequestEvent:
+    if not isinstance(request, str) or not request.strip():
+        raise ConfigurationError("The request is empty; say what the crew is to do.")
+    return RequestEvent(request=request, history=list(history), plan=plan)
+
+
+def _sure(plan: Plan | None) -> Plan:
+    if plan is None:
+        raise RuntimeError("a run is past planning without a plan")
+    return plan
+
+
+def _strike(handler: WorkflowHandler) -> None:
+    if not handler.is_done():
+        handler.ctx.send_event(DeadlineEvent())
+
+
+async def _end_with(live: LiveCrew, handler: WorkflowHandler) -> None:
+    """End the live side when the run does, also where who awaits the handler is cancelled."""
+    try:
+        # Its error is for whoever awaits the handler.
+        await asyncio.gather(handler.stop_event_result(), return_exceptions=True)
+    finally:
+        live.end()

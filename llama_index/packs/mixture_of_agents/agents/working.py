@@ -1,0 +1,316 @@
+"""An agent at a task: it perceives, remembers, reasons, acts, observes, and has a result.
+
+What its tools found is a result even where its model fails: then it is given as it was found, and that is
+said. It raises nothing but a cancellation. Plans and other agents are not known here, beyond what is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from llama_index.core.base.llms.types import ChatMessage, MessageRole
+
+from llama_index.packs.mixture_of_agents.agents import prompts
+from llama_index.packs.mixture_of_agents.agents.board import Board, told
+from llama_index.packs.mixture_of_agents.agents.events import (
+    ActEvent,
+    CrewEvent,
+    ObserveEvent,
+    PerceiveEvent,
+    ReasonEvent,
+    RememberEvent,
+)
+from llama_index.packs.mixture_of_agents.agents.injections import suspicions
+from llama_index.packs.mixture_of_agents.agents.inner import inner_agent, reached_its_end
+from llama_index.packs.mixture_of_agents.agents.members import Member
+from llama_index.packs.mixture_of_agents.agents.plans import Task
+from llama_index.packs.mixture_of_agents.agents.results import (
+    Observation,
+    Suspicion,
+    TaskMissing,
+    TaskResult,
+)
+from llama_index.packs.mixture_of_agents.agents.speaking import Said, Speaker
+from llama_index.packs.mixture_of_agents.agents.toolbox import Toolbox
+from llama_index.packs.mixture_of_agents.hearing import Moment, cut, heard_by
+from llama_index.packs.mixture_of_agents.prompts import as_reference
+from llama_index.packs.mixture_of_agents.proposers import Proposer
+from llama_index.packs.mixture_of_agents.results import Usage
+from llama_index.packs.mixture_of_agents.retries import describe
+from llama_index.packs.mixture_of_agents.tasks import ended
+
+_SHOWN = 2_000
+"""Characters of a text in an event."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A task, and what whoever does it is given.
+
+    Attributes:
+        task: The task.
+        member: Who does it.
+        request: What it is a part of.
+        results: Of the tasks it needs.
+        absent: Tasks it needs that have no result.
+    """
+
+    task: Task
+    member: Member
+    request: str
+    results: Sequence[TaskResult] = ()
+    absent: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a task, and what in it looks like orders to a model."""
+
+    record: TaskResult | TaskMissing
+    warnings: list[Suspicion] = field(default_factory=list)
+
+
+async def carry_out(
+    given: Assignment,
+    board: Board,
+    tell: Callable[[CrewEvent], None],
+    max_retries: int,
+    timeout: float | None,
+) -> Done:
+    """Do a task.
+
+    Args:
+        given: The task.
+        board: What the agents of the run share.
+        tell: Told what is done as it happens.
+        max_retries: Tries after the first, for a model's transient failures.
+        timeout: Seconds for all of it; None for no limit.
+    """
+    work = _Work(given, board, tell, max_retries)
+    began = time.monotonic()
+    limit = timeout if given.member.timeout is None else given.member.timeout
+    task = await ended(work.said(), limit)
+    if not task.done() or task.cancelled():
+        why = "was cancelled from within" if limit is None else f"no result within its timeout of {limit:g} s"
+        said = Said(reason=why)
+    else:
+        error = task.exception()
+        said = task.result() if error is None else Said(reason=describe(error), error=error)
+    return work.done(said, time.monotonic() - began)
+
+
+class _Work:
+    """One task being done."""
+
+    def __init__(
+        self, given: Assignment, board: Board, tell: Callable[[CrewEvent], None], max_retries: int
+    ) -> None:
+        self._given, self._task, self._member = given, given.task, given.member
+        self._board, self._tell, self._max_retries = board, tell, max_retries
+        self._at = {"task": given.task.id, "agent": given.member.name}
+        self._warnings: list[Suspicion] = []
+        self._recalled = 0
+        self._cut = ""
+        self._usages: list[Usage] = []
+        self._running: asyncio.Future[Any] | None = None
+        own = self._member.tools
+        self._box = Toolbox(
+            [*own, *board.tools_for(self._member.name)] if own else [],
+            most_calls=self._member.max_tool_calls,
+            seconds=self._member.tool_seconds,
+            most_characters=self._member.tool_characters,
+            acts=lambda tool, arguments: tell(ActEvent(**self._at, tool=tool, arguments=arguments)),
+            observes=self._observe,
+        )
+
+    async def said(self) -> Said:
+        """All of it, to what is said in the end."""
+        parts = self._perceived()
+        found = await self._looked()
+        remembered = await self._recall()
+        said = await self._reason([*parts, *found, *remembered])
+        if said.text and not said.reason:
+            await self._keep(said.text)
+        return said
+
+    def done(self, said: Said, took: float) -> Done:
+        """The record of what was said, or of what was found where nothing was."""
+        observations = self._box.observations
+        usage = Usage.total([*self._usages, said.usage])
+        about = {**self._at, "observations": observations, "usage": usage}
+        found = [one for one in observations if not one.is_error]
+        if said.reason and not found:
+            missing = TaskMissing(**about, reason=self._cut or said.reason, status=said.status)
+            return Done(missing, self._warnings)
+        text, stopped = said.text, self._cut
+        if said.reason:
+            text, stopped = (
+                _verbatim(found),
+                "; ".join(filter(None, [stopped, f"not put in words: {said.reason}"])),
+            )
+        elif self._box.refused:
+            stopped = stopped or f"all {self._member.max_tool_calls} tool calls were used"
+        self._suspect(text, f"the result of {self._task.id} by {self._member.name}")
+        record = TaskResult(**about, text=text, recalled=self._recalled, cut=stopped, latency_seconds=took)
+        return Done(record, list(dict.fromkeys(self._warnings)))
+
+    def _perceived(self) -> list[tuple[str, str]]:
+        """What it is given: results it builds on, and what others wrote to it."""
+        notes = self._board.unread(self._member.name)
+        for note in notes:
+            self._suspect(note.text, f"a note of {note.sender}")
+        results = self._given.results
+        tools = [use.tool for use in self._member.always]
+        self._tell(
+            PerceiveEvent(**self._at, results=[one.task for one in results], notes=len(notes), tools=tools)
+        )
+        parts = [(f"result of {one.task} by {one.agent}", as_reference(one.text)) for one in results]
+        return [*parts, *([("notes of others", told(notes))] if notes else [])]
+
+    async def _looked(self) -> list[tuple[str, str]]:
+        """What the tools say that are always used first."""
+        found = []
+        for use in self._member.always:
+            try:
+                arguments = use.arguments_for(self._task.instructions)
+            except Exception as error:
+                self._box.note(Observation(tool=use.tool, output=describe(error), is_error=True))
+                continue
+            seen = await self._box.use(use.tool, arguments)
+            failed = "failed: " if seen.is_error else ""
+            found.append((f"output of {use.tool}", f"{failed}{seen.output}"))
+        return found
+
+    async def _recall(self) -> list[tuple[str, str]]:
+        memory = self._member.memory
+        if memory is None:
+            return []
+        try:
+            texts = [str(text) for text in await _awaited(memory.recall(self._task.instructions))]
+        except Exception as error:
+            self._tell(RememberEvent(**self._at, kind="recalls", failed=describe(error)))
+            return []
+        self._recalled = len(texts)
+        for text in texts:
+            self._suspect(text, f"a memory of {self._member.name}")
+        self._tell(
+            RememberEvent(**self._at, kind="recalls", texts=[cut(text, _SHOWN) for text in texts[:20]])
+        )
+        return [("memories of earlier work", "\n".join(texts))] if texts else []
+
+    async def _keep(self, text: str) -> None:
+        memory = self._member.memory
+        if memory is None:
+            return
+        kept = cut(f"{self._task.instructions}\n{text}", _SHOWN)
+        try:
+            await _awaited(memory.keep(kept))
+        except Exception as error:
+            self._tell(RememberEvent(**self._at, kind="keeps", failed=describe(error)))
+            return
+        self._tell(RememberEvent(**self._at, kind="keeps", texts=[kept]))
+
+    async def _reason(self, parts: list[tuple[str, str]]) -> Said:
+        if self._member.is_llm and self._member.chooses and self._member.tools:
+            return await self._tool_loop(parts)
+        if self._member.is_llm:
+            return await self._worded(parts)
+        return await self._of_agent(self._member.proposer, [_user(self._whole_task(parts))])
+
+    async def _worded(self, parts: list[tuple[str, str]], note: str = "") -> Said:
+        """What the model says to its task and what it is given, without calling tools."""
+        speaker = Speaker(self._member.proposer, self._max_retries)
+        system = prompts.specialist_text(self._member.name, self._member.skills, self._member.role)
+        grounds = prompts.WORD_IT if self._box.observations else ""
+        material = self._material(parts, beside=[system])
+        texts = [text for text in (system, material, grounds, note) if text]
+        messages = [
+            ChatMessage(role=MessageRole.SYSTEM, content="\n\n".join(texts)),
+            _user(self._task_text()),
+        ]
+        said = await speaker.say(messages)
+        if said.text:
+            self._tell(ReasonEvent(**self._at, text=cut(said.text, _SHOWN)))
+        return said
+
+    async def _tool_loop(self, parts: list[tuple[str, str]]) -> Said:
+        """What comes of model and tools taking turns; at the last turn the model says what it has."""
+        agent = inner_agent(self._member, self._box.tools, prompts.specialist_text)
+        said = await self._of_agent(Proposer(agent, name=self._member.name), [_user(self._whole_task(parts))])
+        if said.error is None or not reached_its_end(said.error):
+            return said
+        self._usages.append(said.usage)
+        self._cut = f"stopped after {self._member.max_iterations} turns of model and tools"
+        found = [(f"output of {one.tool}", one.output) for one in self._box.observations]
+        return await self._worded([*parts, *found], prompts.SPENT)
+
+    async def _of_agent(self, agent: Proposer, messages: list[ChatMessage]) -> Said:
+        """What an agent says; it is stopped where it calls more tools than there are calls."""
+        with heard_by(self._hear):
+            speaker = Speaker(agent, max_retries=0)
+            running = asyncio.ensure_future(speaker.say(messages))
+        self._running = running
+        try:
+            return await running
+        except asyncio.CancelledError:
+            if not self._cut or not running.cancelled():
+                running.cancel()
+                raise
+            return Said(reason=self._cut)
+
+    def _hear(self, moment: Moment) -> None:
+        if moment.kind == "reasons":
+            self._tell(ReasonEvent(**self._at, text=cut(moment.text, _SHOWN)))
+        elif self._member.tools:
+            return  # the toolbox tells of its own tools, more exactly
+        elif moment.kind == "observes":
+            self._box.note(
+                Observation(
+                    tool=moment.tool,
+                    arguments=dict(moment.arguments),
+                    output=moment.text,
+                    is_error=moment.is_error,
+                )
+            )
+        elif self._box.begin(moment.tool, dict(moment.arguments)) and self._running is not None:
+            self._cut = f"stopped after {self._member.max_tool_calls} tool calls"
+            self._running.cancel()
+
+    def _observe(self, observation: Observation) -> None:
+        where = f"the output of {observation.tool} in {self._task.id}"
+        found = self._suspect(observation.output, where)
+        shown = observation.model_copy(update={"output": cut(observation.output, _SHOWN)})
+        self._tell(ObserveEvent(**self._at, observation=shown, warnings=found))
+
+    def _suspect(self, text: str, where: str) -> list[Suspicion]:
+        found = suspicions(text, where)
+        self._warnings += found
+        return found
+
+    def _material(self, parts: list[tuple[str, str]], beside: Sequence[str] = ()) -> str:
+        return prompts.material_text(parts, self._given.absent, self._member.material_characters, beside)
+
+    def _whole_task(self, parts: list[tuple[str, str]]) -> str:
+        """The task and what is given with it, in one message: an agent has a system message of its own."""
+        task = self._task_text()
+        return "\n\n".join(filter(None, [self._material(parts, beside=[task]), task]))
+
+    def _task_text(self) -> str:
+        return prompts.task_text(self._task.instructions, self._given.request)
+
+
+def _verbatim(found: Sequence[Observation]) -> str:
+    return "\n\n".join(f"{one.tool}: {one.output}" for one in found)
+
+
+async def _awaited(value: Any) -> Any:
+    return await value if inspect.isawaitable(value) else value
+
+
+def _user(text: str) -> ChatMessage:
+    return ChatMessage(role=MessageRole.USER, content=text)
