@@ -278,6 +278,24 @@ async def test_retries_and_what_the_provider_said_are_kept_with_the_answer() -> 
     assert response.proposals[0].details["retries"] == 1
 
 
+async def test_what_each_call_used_is_kept_and_adds_up() -> None:
+    broken = ScriptedLLM(lambda _: ValueError("down"), model="broken")
+    aggregator = ScriptedLLM(lambda _: "three words here", model="g")
+    pack = pack_with(aggregator=aggregator, proposers=[*models(2), broken], num_layers=3, pass_on="condensed")
+    response = await pack.arun("Why?")
+    assert [(call.layer, call.proposer, call.task) for call in response.calls] == [
+        *((1, name, "propose") for name in ("p0", "p1", "broken")),
+        (1, "g", "condense"),
+        *((2, name, "propose") for name in ("p0", "p1", "broken")),
+        (3, "g", "synthesize"),
+    ]
+    assert response.usage_by("proposer")["g"].completion_tokens == 2 * 3
+    assert response.usage_by("task")["condense"].completion_tokens == 3
+    assert response.usage_by("proposer")["broken"] == Usage()
+    assert response.usage_by("layer")[3].completion_tokens == 3
+    assert response.usage == Usage.total(response.usage_by("layer").values())
+
+
 def test_a_workflow_says_what_a_budget_and_a_trace_must_be() -> None:
     for name in ("budget", "trace"):
         option: Any = {name: 3}

@@ -68,14 +68,7 @@ class RunDesk:
     async def ask(self, request: Request) -> tuple[Proposal | Missing, ChatMessage | None]:
         """Place a call; what came of it, with the whole message where there is one."""
         run, seat = self._run, self.writers[request.attempt]
-        where = (run.mixture.num_layers, request.attempt, request.turn)
-        # Only an answer may be offered the caller's tools, without which some APIs refuse tool turns.
-        messages = request.messages if request.is_answer else without_tool_turns(request.messages)
-        call = call_of(run, seat, where, request.task, messages, may_call_tools=request.is_answer)
-        # Policies see what the caller asks for with the call: a budget checks it, a cache tells it apart.
-        asked, _ = split_options(self._options(request))
-        sampling = asked.over(call.sampling)
-        call = replace(call, sampling=sampling, tools=tool_names(self._options(request)))
+        call = self._call(request, seat)
         begin(run, call, self._progress, "synthesis" if request.is_answer else "asked")
         run.streamed = ""
         way = self._answering(seat, request) if request.is_answer else speaking(seat, request.options)
@@ -83,6 +76,16 @@ class RunDesk:
         self._keep(outcome, request)
         await end(run, outcome, self._progress)
         return outcome.record, outcome.message
+
+    def _call(self, request: Request, seat: Seat) -> Call:
+        where = (self._run.mixture.num_layers, request.attempt, request.turn)
+        # Only an answer may be offered the caller's tools, without which some APIs refuse tool turns.
+        messages = request.messages if request.is_answer else without_tool_turns(request.messages)
+        call = call_of(self._run, seat, where, request.task, messages, may_call_tools=request.is_answer)
+        # Policies see what the caller asks for with the call: a budget checks it, a cache tells it apart.
+        options = self._options(request)
+        asked, _ = split_options(options)
+        return replace(call, sampling=asked.over(call.sampling), tools=tool_names(options))
 
     def _answering(self, seat: Seat, request: Request) -> Speak:
         run, options = self._run, self._options(request)
@@ -147,6 +150,7 @@ def _response(
         proposals=state.proposals,
         missing=[*state.missing, *failures],
         usage=Usage.total([*state.usages(), *run.other_usage()]),
+        calls=run.calls(),
         latency_seconds=run.elapsed(),
         run_id=run.run_id,
         synthesizer=answered.proposer,

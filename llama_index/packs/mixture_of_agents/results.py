@@ -65,6 +65,24 @@ def _sum_of_known(counts: Iterable[int | None]) -> int | None:
     return sum(known) if known else None
 
 
+class CallUsage(BaseModel):
+    """What one call used, answered or not.
+
+    Attributes:
+        proposer: Who was called.
+        layer: 1 for the first round; `num_layers` for the finish.
+        task: What for.
+        usage: What it used; unknown where nobody can say.
+    """
+
+    model_config = _FROZEN
+
+    proposer: str
+    layer: int
+    task: Task
+    usage: Usage = Usage()
+
+
 class Proposal(BaseModel):
     """One model's answer in one layer.
 
@@ -182,6 +200,7 @@ class MixtureResponse(BaseModel):
         proposals: Every proposal of every round, in layer order, then proposer order.
         missing: Every call that gave nothing, in the same order.
         usage: The whole run's use; None where any part is unknown.
+        calls: What each call used, in layer order; `usage_by` adds them up.
         latency_seconds: Wall time of the run.
         run_id: The run's identity.
         synthesizer: Name of the model whose words `text` is.
@@ -199,6 +218,7 @@ class MixtureResponse(BaseModel):
     proposals: list[Proposal] = Field(default_factory=list)
     missing: list[Missing] = Field(default_factory=list)
     usage: Usage = Usage()
+    calls: list[CallUsage] = Field(default_factory=list)
     latency_seconds: float = 0.0
     run_id: str = ""
     synthesizer: str = ""
@@ -213,6 +233,13 @@ class MixtureResponse(BaseModel):
     def degraded(self) -> bool:
         """True when anyone who was asked is missing from the answer."""
         return bool(self.missing)
+
+    def usage_by(self, what: Literal["proposer", "layer", "task"]) -> dict[str | int, Usage]:
+        """Tokens and money of each proposer, each layer, or each task, in the order they came in."""
+        keys = dict.fromkeys(getattr(call, what) for call in self.calls)
+        return {
+            key: Usage.total(call.usage for call in self.calls if getattr(call, what) == key) for key in keys
+        }
 
     def __str__(self) -> str:
         return self.text

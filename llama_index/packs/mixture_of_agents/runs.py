@@ -25,6 +25,7 @@ from llama_index.packs.mixture_of_agents.placing import Outcome, Placing
 from llama_index.packs.mixture_of_agents.policies import RunWatch
 from llama_index.packs.mixture_of_agents.prompts import as_reference
 from llama_index.packs.mixture_of_agents.results import (
+    CallUsage,
     Cast,
     Missing,
     MixtureResponse,
@@ -224,6 +225,14 @@ class LiveRun:
         found = (self.outcomes[place].error for place in sorted(self.outcomes))
         return [error for error in found if error is not None]
 
+    def calls(self) -> list[CallUsage]:
+        """What each call used, by place."""
+        placed = [self.outcomes[place] for place in sorted(self.outcomes)]
+        return [
+            CallUsage(proposer=o.call.proposer, layer=o.call.layer, task=o.call.task, usage=o.usage)
+            for o in placed
+        ]
+
     def other_usage(self) -> list[Usage]:
         """What calls used whose answers the state does not hold: those that failed, and the finish's."""
         held = ("propose", "roles", "condense")
@@ -246,6 +255,7 @@ class LiveRun:
             usage=Usage.total(
                 self.outcomes[place].usage if place in self.outcomes else Usage() for place in self.asked
             ),
+            calls=self.calls(),
             latency_seconds=self.elapsed(),
             run_id=self.run_id,
             finish=self.mixture.finish.name,

@@ -232,7 +232,7 @@ class Limits:
     ] = None
     budget_seconds: Annotated[
         float | None,
-        _limit(metavar="SECONDS", help="No call begins after so long."),
+        _limit(metavar="SECONDS", help="No round begins that would, with the answer behind it, last longer."),
     ] = None
 
 
