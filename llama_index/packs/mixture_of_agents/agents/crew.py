@@ -126,8 +126,8 @@ class Crew:
         """
         if self.workflow.setup.confirm == "events":
             raise ConfigurationError(
-                "confirm='events' needs someone to answer them: use crew.workflow.run(request=...) and send a "
-                "PlanDecisionEvent, or pass a function as confirm."
+                "confirm='events' needs someone to answer them: use crew.workflow.run(request=...) and send "
+                "a PlanDecisionEvent, or pass a function as confirm."
             )
         handler = self.workflow.run(request=request, history=history, plan=plan)
         try:

@@ -5,12 +5,14 @@ It describes who there is and refuses what cannot work; it does no task.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from llama_index.core.tools import BaseTool
 
 from llama_index.packs.mixture_of_agents import checks
+from llama_index.packs.mixture_of_agents.agents.memory_extraction import Extractor
+from llama_index.packs.mixture_of_agents.agents.memory_notebook import Notebook
 from llama_index.packs.mixture_of_agents.agents.toolbox import ToolUse
 from llama_index.packs.mixture_of_agents.agents.tools.bounding import (
     MOST_CHARACTERS,
@@ -22,34 +24,25 @@ from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.proposers import Proposer
 
 
-@runtime_checkable
-class Remembers(Protocol):
-    """A memory that an agent has across runs."""
-
-    def recall(self, about: str) -> Sequence[str] | Awaitable[Sequence[str]]:
-        """What is remembered that may matter for this text."""
-
-    def keep(self, text: str) -> Any:
-        """Remember a text; may be awaited."""
-
-
 class Member:
     """Someone to give tasks to.
 
-    A model with tools becomes a LlamaIndex FunctionAgent where it can call functions, else a ReActAgent. Where
-    `always` names tool calls, these are made first and the model words what they found; that works with a
-    model too small to use tools.
+    A model with tools becomes a LlamaIndex FunctionAgent where it can call functions, else a ReActAgent.
+    Where `always` names tool calls, these are made first and the model words what they found; that works
+    with a model too small to use tools.
 
     Args:
         name: What plans call it.
         skills: What it is good at, in one line; the planner chooses by it.
-        llm_or_agent: A LlamaIndex LLM (a `MixtureOfAgentsLLM`, too), a workflow agent with `run(user_msg=...)`,
-            or a `Proposer` with settings of its own.
+        llm_or_agent: A LlamaIndex LLM (a `MixtureOfAgentsLLM`, too), a workflow agent with
+            `run(user_msg=...)`, or a `Proposer` with settings of its own.
         tools: What a model may use; an agent has its own.
         always: Tool calls that are made before the model says anything: `ToolUse`s, or tools' names.
         chooses: Whether the model may call tools itself; None for yes, unless `always` names some.
         role: How it works, for its system message.
-        memory: A memory of its own across runs, with `recall` and `keep`.
+        memory: What it keeps across runs: a `Notebook`. Notes that have to do with a task are given with it.
+        extractor: Draws what to keep from each task and its result; None for nobody, so that only its
+            `remember` tool writes.
         timeout: Seconds for one task, everything within; None for the crew's.
         max_iterations: Turns of model and tools in one task.
         max_tool_calls: Tool calls in one task.
@@ -72,7 +65,8 @@ class Member:
         always: Sequence[ToolUse | str] = (),
         chooses: bool | None = None,
         role: str | None = None,
-        memory: Remembers | None = None,
+        memory: Notebook | None = None,
+        extractor: Extractor | None = None,
         timeout: float | None = None,
         max_iterations: int = 8,
         max_tool_calls: int = 16,
@@ -82,7 +76,8 @@ class Member:
     ) -> None:
         given = llm_or_agent if isinstance(llm_or_agent, Proposer) else Proposer(llm_or_agent, name=name)
         self.proposer = given.replaced(name=name)
-        self.name, self.skills, self.role, self.memory = name, skills, role, memory
+        self.name, self.skills, self.role = name, skills, role
+        self.memory, self.extractor = memory, extractor
         self.timeout = timeout
         self.max_iterations, self.max_tool_calls = max_iterations, max_tool_calls
         self.tool_seconds, self.tool_characters = tool_seconds, tool_characters
@@ -110,6 +105,15 @@ class Member:
         """Whether it is a model; else it is an agent, which has tools and loops of its own."""
         return self.proposer.is_llm
 
+    @property
+    def loops(self) -> bool:
+        """Whether its model calls tools by itself."""
+        remembers = self.memory is not None and self.is_llm and self._calls_functions()
+        return self.is_llm and self.chooses and (bool(self.tools) or remembers)
+
+    def _calls_functions(self) -> bool:
+        return bool(self.proposer.model.metadata.is_function_calling_model)
+
     def _bounded(self, tool: BaseTool | Callable[..., Any]) -> BoundedTool:
         # One that has bounds keeps them: a tool that asks a person has time for it.
         if isinstance(tool, BoundedTool):
@@ -117,7 +121,8 @@ class Member:
         return bounded(tool, seconds=self.tool_seconds, most_characters=self.tool_characters)
 
     def _check(self) -> None:
-        for name, value in (("name", self.name), ("skills", self.skills)):
+        for name in ("name", "skills"):
+            value = getattr(self, name)
             if value is None:
                 raise ConfigurationError(f"a member of a crew needs its {name}; found None")
             checks.text(name, value)
@@ -125,11 +130,12 @@ class Member:
         checks.seconds("timeout", self.timeout, none="for the crew's")
         for limit in ("max_iterations", "max_tool_calls", "material_characters"):
             checks.whole_number(limit, getattr(self, limit), 1)
-        if self.memory is not None and not checks.has_methods(self.memory, "recall", "keep"):
+        if self.memory is not None and not checks.has_methods(self.memory, "recall", "remember"):
             raise ConfigurationError(
-                f"the memory of {self.name!r} must have recall(about) and keep(text); found "
-                f"{checks.shown(self.memory)}"
+                f"the memory of {self.name!r} must be a Notebook; found {checks.shown(self.memory)}"
             )
+        if self.extractor is not None and self.memory is None:
+            raise ConfigurationError(f"{self.name!r} has an extractor and no memory to keep what it draws")
 
     def _check_tools(self) -> None:
         if not self.is_llm and (self.tools or self.always):
@@ -143,8 +149,9 @@ class Member:
                 f"tools of {self.name!r} need names of their own; more than once: {', '.join(twice)}"
             )
         for use in self.always:
-            if not isinstance(use, ToolUse) or use.tool not in names:
-                found = repr(use.tool) if isinstance(use, ToolUse) else checks.shown(use)
+            named: Any = use
+            found = repr(named.tool) if isinstance(named, ToolUse) else checks.shown(named)
+            if not isinstance(named, ToolUse) or named.tool not in names:
                 raise ConfigurationError(
                     f"always of {self.name!r} names {found}, which is none of its tools; there are: "
                     f"{', '.join(names) or 'none'}"

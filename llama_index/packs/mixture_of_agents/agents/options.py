@@ -9,9 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from typing_extensions import TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from llama_index.packs.mixture_of_agents import checks
 from llama_index.packs.mixture_of_agents.agents.members import Member
@@ -25,7 +23,7 @@ MOST_TASKS = 64
 DEEPEST = 3
 """Crews inside crews: one whose own tool it is would ask itself for ever."""
 
-Confirm: TypeAlias = Callable[[Plan], "Plan | bool | None | Awaitable[Plan | bool | None]"]
+Confirm: TypeAlias = Callable[[Plan], "Plan | bool | Awaitable[Plan | bool | None] | None"]
 """Is shown a plan: gives another to be carried out instead, False for none, anything else for this one."""
 
 _depth: ContextVar[int] = ContextVar("mixture_of_agents_crew_depth", default=0)
@@ -73,7 +71,8 @@ class CrewSetup:
         checks.seconds("task_timeout", self.task_timeout, none="for no limit")
         if self.confirm not in (None, "events") and not callable(self.confirm):
             raise ConfigurationError(
-                f"confirm must be a function of the plan, 'events' or None; found {checks.shown(self.confirm)}"
+                "confirm must be a function of the plan, 'events' or None; found "
+                f"{checks.shown(self.confirm)}"
             )
 
     def check(self, plan: Any, done: Collection[str] = ()) -> None:

@@ -1,4 +1,4 @@
-"""What comes out of a crew: results of tasks, what was observed, who gave none, what looked suspicious, the answer.
+"""What comes out of a crew: results of tasks, observations, who gave none, what looked suspicious.
 
 Plain frozen records that serialise to JSON. They know nothing of models, events or how they were made.
 """

@@ -18,6 +18,8 @@ from llama_index.core.base.llms.types import ChatMessage
 from pydantic import BaseModel, Field
 
 from llama_index.packs.mixture_of_agents.agents.board import Board
+from llama_index.packs.mixture_of_agents.agents.members import Member
+from llama_index.packs.mixture_of_agents.agents.memory import RunMemory
 from llama_index.packs.mixture_of_agents.agents.plans import (
     Plan,
     Task,
@@ -84,6 +86,10 @@ class CrewState(BaseModel):
     def tasks(self) -> list[Task]:
         """The plan's tasks."""
         return self.plan.tasks if self.plan is not None else []
+
+    def tasks_of(self, agent: str) -> int:
+        """How many of the plan's tasks are an agent's."""
+        return sum(task.agent == agent for task in self.tasks)
 
     @property
     def failed(self) -> list[TaskMissing]:
@@ -163,6 +169,7 @@ class LiveCrew:
         clock: Monotonic seconds.
         started: When it began, in that clock.
         watch: The task that ends this when the run does.
+        memories: Working memories, by the member's name.
     """
 
     run_id: str
@@ -170,6 +177,7 @@ class LiveCrew:
     clock: Callable[[], float]
     started: float
     watch: asyncio.Task[None] | None = None
+    memories: dict[str, RunMemory] = field(default_factory=dict)
     _working: set[asyncio.Task[Any]] = field(default_factory=set)
     _deadline: asyncio.TimerHandle | None = None
     _strike: Callable[[], None] | None = None
@@ -219,6 +227,24 @@ class LiveCrew:
         finally:
             self._working.discard(task)
 
+    def memory_of(self, member: Member, tasks: int) -> RunMemory | None:
+        """A member's working memory; None where it has nothing to remember.
+
+        Args:
+            member: The member.
+            tasks: How many tasks of the plan are its own: with several, it knows of those before.
+        """
+        if member.memory is None and tasks < 2:
+            return None
+        if member.name not in self.memories:
+            self.memories[member.name] = RunMemory(self.run_id, notebook=member.memory)
+        return self.memories[member.name]
+
+    async def close(self) -> None:
+        """Let go of the working memories."""
+        for memory in self.memories.values():
+            await memory.close()
+
     def end(self) -> None:
         """The run is over, however it ended: forget its timer, and cancel what is still under way."""
         if self._deadline is not None:
@@ -246,7 +272,7 @@ def begun_in(live: LiveCrew, begin: Callable[[], T]) -> T:
 
 def marks(state: CrewState) -> dict[str, str]:
     """How each task stands, for a drawing of the plan."""
-    said = {name: "in work" for name in state.begun}
+    said = dict.fromkeys(state.begun, "in work")
     return {**said, **dict.fromkeys(state.done, "done"), **dict.fromkeys(state.gone, "missing")}
 
 

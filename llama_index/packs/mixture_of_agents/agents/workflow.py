@@ -37,6 +37,7 @@ from llama_index.packs.mixture_of_agents.agents.events import (
 from llama_index.packs.mixture_of_agents.agents.options import CrewSetup
 from llama_index.packs.mixture_of_agents.agents.planning import Done, Planned
 from llama_index.packs.mixture_of_agents.agents.plans import Plan, faults
+from llama_index.packs.mixture_of_agents.agents.recollection import Recollection
 from llama_index.packs.mixture_of_agents.agents.results import TaskResult
 from llama_index.packs.mixture_of_agents.agents.state import (
     CrewState,
@@ -161,7 +162,9 @@ class CrewWorkflow(Workflow):
         return PlannedEvent()
 
     @step
-    async def begin(self, ctx: Context[CrewState], ev: PlannedEvent) -> WorkEvent | AggregationEvent | None:
+    async def begin(
+        self, ctx: Context[CrewState], ev: PlannedEvent
+    ) -> WorkEvent | ReplanEvent | AggregationEvent | None:
         """Begin the plan: every task that needs nothing."""
         state = await ctx.store.get_state()
         again = state.first_plan is not None
@@ -177,10 +180,12 @@ class CrewWorkflow(Workflow):
         with live.work():
             async with self._slots.hold():
                 self._tell(ctx, TaskEvent(task=task, absent=absent))
+                member = self.setup.members[task.agent]
                 given = Assignment(
                     task=task,
-                    member=self.setup.members[task.agent],
+                    member=member,
                     request=state.request,
+                    recollection=Recollection(member, live.memory_of(member, state.tasks_of(member.name))),
                     results=results_of(task.needs, state),
                     absent=absent,
                 )
@@ -212,7 +217,7 @@ class CrewWorkflow(Workflow):
     @step
     async def plan_again(
         self, ctx: Context[CrewState], ev: ReplanEvent
-    ) -> PlannedEvent | PlanQuestionEvent | WorkEvent | AggregationEvent | None:
+    ) -> PlannedEvent | PlanQuestionEvent | WorkEvent | ReplanEvent | AggregationEvent | None:
         """Have a second plan made for what failed, and what waits for it."""
         live, state = current_crew(), await ctx.store.get_state()
         with live.work():
@@ -266,7 +271,8 @@ class CrewWorkflow(Workflow):
         self, ctx: Context[CrewState], state: CrewState
     ) -> WorkEvent | ReplanEvent | AggregationEvent | None:
         """Begin every task that may; with none, and none in work, see what is left to do."""
-        tasks, event = state.next_tasks(), None
+        event: ReplanEvent | AggregationEvent | None = None
+        tasks = state.next_tasks()
         if not tasks and not state.in_work:
             if state.failed and self.setup.replans and state.plans_made < 2:
                 event = ReplanEvent()
@@ -289,7 +295,7 @@ class CrewWorkflow(Workflow):
         )
 
 
-def _request(request: str, history: Sequence[ChatMessage], plan: Plan | None) -> RequestEvent:
+def _request(request: Any, history: Sequence[ChatMessage], plan: Plan | None) -> RequestEvent:
     if not isinstance(request, str) or not request.strip():
         raise ConfigurationError("The request is empty; say what the crew is to do.")
     return RequestEvent(request=request, history=list(history), plan=plan)
@@ -313,3 +319,4 @@ async def _end_with(live: LiveCrew, handler: WorkflowHandler) -> None:
         await asyncio.gather(handler.stop_event_result(), return_exceptions=True)
     finally:
         live.end()
+        await live.close()

@@ -7,7 +7,6 @@ said. It raises nothing but a cancellation. Plans and other agents are not known
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,12 +22,12 @@ from llama_index.packs.mixture_of_agents.agents.events import (
     ObserveEvent,
     PerceiveEvent,
     ReasonEvent,
-    RememberEvent,
 )
 from llama_index.packs.mixture_of_agents.agents.injections import suspicions
 from llama_index.packs.mixture_of_agents.agents.inner import inner_agent, reached_its_end
 from llama_index.packs.mixture_of_agents.agents.members import Member
 from llama_index.packs.mixture_of_agents.agents.plans import Task
+from llama_index.packs.mixture_of_agents.agents.recollection import Recollection
 from llama_index.packs.mixture_of_agents.agents.results import (
     Observation,
     Suspicion,
@@ -58,11 +57,13 @@ class Assignment:
         request: What it is a part of.
         results: Of the tasks it needs.
         absent: Tasks it needs that have no result.
+        recollection: What its member remembers.
     """
 
     task: Task
     member: Member
     request: str
+    recollection: Recollection
     results: Sequence[TaskResult] = ()
     absent: Sequence[str] = ()
 
@@ -112,15 +113,16 @@ class _Work:
     ) -> None:
         self._given, self._task, self._member = given, given.task, given.member
         self._board, self._tell, self._max_retries = board, tell, max_retries
-        self._at = {"task": given.task.id, "agent": given.member.name}
+        self._at: dict[str, Any] = {"task": given.task.id, "agent": given.member.name}
         self._warnings: list[Suspicion] = []
-        self._recalled = 0
+        self._recollection, self._recalled = given.recollection.told_to(tell, self._at), 0
+        self._history: list[ChatMessage] = []
         self._cut = ""
         self._usages: list[Usage] = []
         self._running: asyncio.Future[Any] | None = None
-        own = self._member.tools
+        extra = [*board.tools_for(self._member.name), *given.recollection.tools()]
         self._box = Toolbox(
-            [*own, *board.tools_for(self._member.name)] if own else [],
+            [*self._member.tools, *(extra if self._member.loops else [])],
             most_calls=self._member.max_tool_calls,
             seconds=self._member.tool_seconds,
             most_characters=self._member.tool_characters,
@@ -132,17 +134,22 @@ class _Work:
         """All of it, to what is said in the end."""
         parts = self._perceived()
         found = await self._looked()
-        remembered = await self._recall()
-        said = await self._reason([*parts, *found, *remembered])
+        recalled = await self._recollection.recall(self._task_text())
+        self._recalled = recalled.count
+        for text in recalled.notes:
+            self._suspect(text, f"a memory of {self._member.name}")
+        notes = [("notes of earlier runs", "\n".join(recalled.notes))] if recalled.notes else []
+        self._history = recalled.history
+        said = await self._reason([*parts, *found, *notes])
         if said.text and not said.reason:
-            await self._keep(said.text)
+            await self._recollection.keep(self._task_text(), said.text)
         return said
 
     def done(self, said: Said, took: float) -> Done:
         """The record of what was said, or of what was found where nothing was."""
         observations = self._box.observations
         usage = Usage.total([*self._usages, said.usage])
-        about = {**self._at, "observations": observations, "usage": usage}
+        about: dict[str, Any] = {**self._at, "observations": observations, "usage": usage}
         found = [one for one in observations if not one.is_error]
         if said.reason and not found:
             missing = TaskMissing(**about, reason=self._cut or said.reason, status=said.status)
@@ -186,41 +193,12 @@ class _Work:
             found.append((f"output of {use.tool}", f"{failed}{seen.output}"))
         return found
 
-    async def _recall(self) -> list[tuple[str, str]]:
-        memory = self._member.memory
-        if memory is None:
-            return []
-        try:
-            texts = [str(text) for text in await _awaited(memory.recall(self._task.instructions))]
-        except Exception as error:
-            self._tell(RememberEvent(**self._at, kind="recalls", failed=describe(error)))
-            return []
-        self._recalled = len(texts)
-        for text in texts:
-            self._suspect(text, f"a memory of {self._member.name}")
-        self._tell(
-            RememberEvent(**self._at, kind="recalls", texts=[cut(text, _SHOWN) for text in texts[:20]])
-        )
-        return [("memories of earlier work", "\n".join(texts))] if texts else []
-
-    async def _keep(self, text: str) -> None:
-        memory = self._member.memory
-        if memory is None:
-            return
-        kept = cut(f"{self._task.instructions}\n{text}", _SHOWN)
-        try:
-            await _awaited(memory.keep(kept))
-        except Exception as error:
-            self._tell(RememberEvent(**self._at, kind="keeps", failed=describe(error)))
-            return
-        self._tell(RememberEvent(**self._at, kind="keeps", texts=[kept]))
-
     async def _reason(self, parts: list[tuple[str, str]]) -> Said:
-        if self._member.is_llm and self._member.chooses and self._member.tools:
+        if self._member.loops:
             return await self._tool_loop(parts)
         if self._member.is_llm:
             return await self._worded(parts)
-        return await self._of_agent(self._member.proposer, [_user(self._whole_task(parts))])
+        return await self._of_agent(self._member.proposer, parts)
 
     async def _worded(self, parts: list[tuple[str, str]], note: str = "") -> Said:
         """What the model says to its task and what it is given, without calling tools."""
@@ -241,7 +219,7 @@ class _Work:
     async def _tool_loop(self, parts: list[tuple[str, str]]) -> Said:
         """What comes of model and tools taking turns; at the last turn the model says what it has."""
         agent = inner_agent(self._member, self._box.tools, prompts.specialist_text)
-        said = await self._of_agent(Proposer(agent, name=self._member.name), [_user(self._whole_task(parts))])
+        said = await self._of_agent(Proposer(agent, name=self._member.name), parts)
         if said.error is None or not reached_its_end(said.error):
             return said
         self._usages.append(said.usage)
@@ -249,8 +227,9 @@ class _Work:
         found = [(f"output of {one.tool}", one.output) for one in self._box.observations]
         return await self._worded([*parts, *found], prompts.SPENT)
 
-    async def _of_agent(self, agent: Proposer, messages: list[ChatMessage]) -> Said:
+    async def _of_agent(self, agent: Proposer, parts: list[tuple[str, str]]) -> Said:
         """What an agent says; it is stopped where it calls more tools than there are calls."""
+        messages = [*self._history, _user(self._whole_task(parts))]
         with heard_by(self._hear):
             speaker = Speaker(agent, max_retries=0)
             running = asyncio.ensure_future(speaker.say(messages))
@@ -266,7 +245,7 @@ class _Work:
     def _hear(self, moment: Moment) -> None:
         if moment.kind == "reasons":
             self._tell(ReasonEvent(**self._at, text=cut(moment.text, _SHOWN)))
-        elif self._member.tools:
+        elif self._member.is_llm:
             return  # the toolbox tells of its own tools, more exactly
         elif moment.kind == "observes":
             self._box.note(
@@ -306,10 +285,6 @@ class _Work:
 
 def _verbatim(found: Sequence[Observation]) -> str:
     return "\n\n".join(f"{one.tool}: {one.output}" for one in found)
-
-
-async def _awaited(value: Any) -> Any:
-    return await value if inspect.isawaitable(value) else value
 
 
 def _user(text: str) -> ChatMessage:

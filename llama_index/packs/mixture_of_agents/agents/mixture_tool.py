@@ -1,0 +1,80 @@
+"""A mixture as a tool in an agent's reasoning loop: it asks several models where one is not enough.
+
+It needs an object with `arun(question)`: a `MixtureOfAgentsPack`, or a crew. What that is, is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Annotated, Any
+
+from llama_index.core.tools import FunctionTool
+from pydantic import Field
+
+from llama_index.packs.mixture_of_agents.agents.tools.bounding import BoundedTool, bounded
+from llama_index.packs.mixture_of_agents.checks import has_methods, shown
+from llama_index.packs.mixture_of_agents.errors import ConfigurationError, ToolError
+
+DEEPEST = 2
+"""Mixtures asked inside each other: one whose proposer asks it again would ask for ever."""
+
+_DESCRIPTION = (
+    "Ask a panel of several language models a question and get one answer that weighs what each says. Use it "
+    "for hard questions on which one model may be wrong. The panel knows nothing of your conversation: the "
+    "question must be complete in itself."
+)
+_depth: ContextVar[int] = ContextVar("mixture_of_agents_tool_depth", default=0)
+
+
+def mixture_tool(
+    pack: Any, *, name: str = "ask_mixture", description: str = _DESCRIPTION, seconds: float = 600.0
+) -> BoundedTool:
+    """A tool that asks a mixture.
+
+    Args:
+        pack: Anything with `arun(question)`, a `MixtureOfAgentsPack` for instance.
+        name: What the agent calls it.
+        description: When to use it, for the agent's model.
+        seconds: The longest it may take.
+
+    Raises:
+        ConfigurationError: It cannot be asked, or the seconds are none.
+
+    Example:
+        FunctionAgent(tools=[mixture_tool(pack)], llm=llm)
+    """
+    if not has_methods(pack, "arun"):
+        raise ConfigurationError(
+            f"mixture_tool needs an object with arun(question); found {shown(pack)}. Pass a "
+            "MixtureOfAgentsPack."
+        )
+
+    async def ask(
+        question: Annotated[str, Field(description="A question that is complete in itself")],
+    ) -> str:
+        if not question.strip():
+            raise ToolError("the question is empty")
+        with _one_deeper(name):
+            response = await pack.arun(question)
+        gone = [str(one) for one in getattr(response, "missing", ())]
+        return str(response) + (f"\n(Not heard: {'; '.join(gone)})" if gone else "")
+
+    tool = FunctionTool.from_defaults(async_fn=ask, name=name, description=description)
+    return bounded(tool, seconds=seconds)
+
+
+@contextmanager
+def _one_deeper(name: str) -> Iterator[None]:
+    depth = _depth.get()
+    if depth >= DEEPEST:
+        raise ToolError(
+            f"{name} was not asked: {depth} mixtures are at work inside each other, and no more may be; "
+            "answer yourself"
+        )
+    token = _depth.set(depth + 1)
+    try:
+        yield
+    finally:
+        _depth.reset(token)
