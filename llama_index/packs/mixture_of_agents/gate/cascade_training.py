@@ -37,6 +37,31 @@ class Judged:
     right: Any
 
 
+@dataclass(frozen=True)
+class Staged:
+    """All that a threshold is chosen from.
+
+    Attributes:
+        judged: Every case after every stage.
+        scales: For each stage but the last, what makes its confidence mean what it says.
+        scores: The confidences so made, a column for each stage but the last.
+    """
+
+    judged: Judged
+    scales: Sequence[Platt]
+    scores: Floats
+
+    def threshold(self, target: Target) -> float:
+        """The confidence that is enough."""
+        right = self.judged.right
+        losses = (right[:, -1:] & ~right[:, :-1]).astype(float)
+        return target.threshold(self.scores, losses) if self.scores.shape[1] else 0.0
+
+    def facts(self, threshold: float) -> dict[str, Any]:
+        """What to expect of new questions, by cross-fitting."""
+        return _facts(self.judged, self.scores, threshold)
+
+
 def train_cascade(
     cases: Sequence[Case],
     order: Order,
@@ -59,20 +84,40 @@ def train_cascade(
         ridge: The juries' L2 penalty.
     """
     groups = groups_of(order, first)
-    stages = stages_of(groups)
-    judged = judged_by_stage(cases, stages, reader, seed, ridge)
-    scales = [Platt.fitted(judged.confidence[:, s], judged.right[:, s]) for s in range(len(stages) - 1)]
-    scores = _scaled(judged.confidence, scales)
-    losses = (judged.right[:, -1:] & ~judged.right[:, :-1]).astype(float)
-    threshold = target.threshold(scores, losses) if len(stages) > 1 else 0.0
+    staged = staged_by(cases, stages_of(groups), reader, seed, ridge)
+    threshold = staged.threshold(target)
+    facts = order.facts() | staged.facts(threshold)
+    return cascade_of(cases, order, groups, staged, threshold, reader, facts, ridge)
+
+
+def cascade_of(
+    cases: Sequence[Case],
+    order: Order,
+    groups: Sequence[Panel],
+    staged: Staged,
+    threshold: float,
+    reader: Reader,
+    facts: dict[str, Any],
+    ridge: float = RIDGE,
+) -> CascadeGate:
+    """Put a cascade together, with juries of all cases."""
     return CascadeGate(
         groups=groups,
         jury=jury_of(cases, panels_of(order.models), reader, ridge),
-        scales=scales,
+        scales=staged.scales,
         threshold=threshold,
         accuracies=order.accuracies,
-        facts=_facts(judged, scores, threshold),
+        facts=facts,
     )
+
+
+def staged_by(
+    cases: Sequence[Case], stages: Sequence[Panel], reader: Reader, seed: int, ridge: float = RIDGE
+) -> Staged:
+    """How sure juries are after each stage, in probabilities that mean what they say."""
+    judged = judged_by_stage(cases, stages, reader, seed, ridge)
+    scales = [Platt.fitted(judged.confidence[:, s], judged.right[:, s]) for s in range(len(stages) - 1)]
+    return Staged(judged, scales, _scaled(judged.confidence, scales))
 
 
 def stages_of(groups: Sequence[Panel]) -> list[Panel]:

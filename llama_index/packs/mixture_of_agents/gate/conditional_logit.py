@@ -74,7 +74,7 @@ class ConditionalLogit:
         return cls(*(np.array(kept[name], dtype=np.float64) for name in ("mean", "spread", "weights")))
 
     def _padded(self, ballots: Sequence[Ballot]) -> tuple[Floats, Any]:
-        """All ballots as one NKF block, with a mask of the alternatives that exist; "none" is a ballot's last."""
+        """All ballots as one NKF block, and which alternatives exist; "none" is the last of each."""
         most = max(len(ballot.candidates) for ballot in ballots) + 1
         width = len(self.mean)
         features = np.zeros((len(ballots), most, width + NONE_WIDTH))

@@ -23,9 +23,9 @@ _MOST_NUMBERS = 2_000
 _DIGITS = r"[0-9][0-9,]{0,18}(?:\.[0-9]{1,18})?"
 _RESULT = re.compile(rf"=\s{{0,4}}(?:<<)?\\?\$?\s{{0,4}}(-?{_DIGITS})")
 _SUM = re.compile(
-    rf"({_DIGITS}(?:\s{{0,4}}[-+*/x×÷]\s{{0,4}}\$?{_DIGITS}){{1,8}})\s{{0,4}}=\s{{0,4}}\$?({_DIGITS})"
+    rf"({_DIGITS}(?:\s{{0,4}}[-+*/x\u00d7÷]\s{{0,4}}\$?{_DIGITS}){{1,8}})\s{{0,4}}=\s{{0,4}}\$?({_DIGITS})"
 )
-_TERM = re.compile(rf"([-+*/x×÷]?)\s*\$?({_DIGITS})")
+_TERM = re.compile(rf"([-+*/x\u00d7÷]?)\s*\$?({_DIGITS})")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])|\n")
 _MARKER = re.compile(r"\#\#\#\#|\\boxed|^\s*A: |\banswer\b(?: is)?\s?:?", re.IGNORECASE | re.MULTILINE)
 _TOLERANCE = 0.011
@@ -114,7 +114,7 @@ def _value(said: str) -> float | None:
     terms: list[float] = []
     for sign, digits in _TERM.findall(said):
         number = _number(digits)
-        if sign in ("*", "x", "×"):
+        if sign in ("*", "x", "\u00d7"):
             terms[-1] *= number
         elif sign in ("/", "÷"):
             if not number:

@@ -18,7 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from llama_index.packs.mixture_of_agents.checks import shortened
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 
-_FORM = 'Each line is one JSON object: {"id": ..., "question": ..., "answer": ..., "responses": {model: text, ...}}'
+_FORM = (
+    'Each line is one JSON object: {"id": ..., "question": ..., "answer": ..., '
+    '"responses": {model: text, ...}}'
+)
 
 
 class Sample(BaseModel):

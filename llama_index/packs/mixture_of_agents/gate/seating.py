@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from llama_index.packs.mixture_of_agents.checks import number, whole_number
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
@@ -37,6 +38,10 @@ class Order:
     def dearest(self) -> str:
         """The last to be asked."""
         return self.models[-1]
+
+    def facts(self) -> dict[str, Any]:
+        """What of it is kept with a gate, as JSON."""
+        return {"order_by": self.by, "costs": dict(self.costs), "accuracies": dict(self.accuracies)}
 
 
 def ordered(cases: Sequence[Case], models: Sequence[str], costs: Mapping[str, float]) -> Order:
@@ -95,7 +100,7 @@ def check_fit(made_for: Sequence[str], names: Sequence[str]) -> None:
     if unknown:
         raise ConfigurationError(
             f"This gate was made for {', '.join(made_for)}; it knows nothing of {', '.join(unknown)}. Name "
-            "the proposers as they were named in training, or train a gate on answers of these: moa gate train."
+            "the proposers as they were named in training, or train a gate on their answers: moa gate train."
         )
 
 

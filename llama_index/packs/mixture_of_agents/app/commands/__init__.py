@@ -8,6 +8,7 @@ doctor    what is missing before models can be asked
 trace     what runs wrote down of themselves
 replay    a recorded run once more, with something changed
 config    mixtures as files
+gate      who is worth asking, learned of recorded answers
 local     models on this machine: upcycle, experts
 
 A module's `register` adds its commands. They fetch what is asked for and hand it on; work is done elsewhere.
@@ -28,6 +29,7 @@ from llama_index.packs.mixture_of_agents.app.commands import (
     chat,
     config,
     doctor,
+    gate,
     local,
     plan,
     replay,
@@ -36,7 +38,7 @@ from llama_index.packs.mixture_of_agents.app.commands import (
 from llama_index.packs.mixture_of_agents.app.commands.words import hear
 
 _DISTRIBUTION = "llama-index-packs-mixture-of-agents"
-_GROUPS = (ask, chat, batch, plan, doctor, trace, replay, config, local)
+_GROUPS = (ask, chat, batch, plan, doctor, trace, replay, config, gate, local)
 """In the order of the help."""
 
 app = typer.Typer(

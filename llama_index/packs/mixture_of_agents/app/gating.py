@@ -1,0 +1,224 @@
+"""What `moa gate` does: gates trained from recorded answers, and measured on them.
+
+It reads files, prints tables and JSON, and leaves learning to `gate`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llama_index.packs.mixture_of_agents.app.board import dollars, printable
+from llama_index.packs.mixture_of_agents.app.statuses import note
+from llama_index.packs.mixture_of_agents.errors import ConfigurationError
+from llama_index.packs.mixture_of_agents.gate.recorded import Sample, models_of, read_samples
+from llama_index.packs.mixture_of_agents.records.reading import read_trace
+from llama_index.packs.mixture_of_agents.records.run_records import RunRecord
+from llama_index.packs.mixture_of_agents.results import Proposal
+
+if TYPE_CHECKING:
+    from llama_index.packs.mixture_of_agents.gate.evaluating import Evaluation, Line
+    from llama_index.packs.mixture_of_agents.gate.training import Recipe
+
+_HEAD = ("", "accuracy", "95 %", "dearest asked", "cost", "gate leads by", "95 %")
+
+
+def train(
+    path: Path, output: Path, recipe: Recipe, extract: str, answers: Path | None, as_json: bool
+) -> None:
+    """Make a gate and tell what to expect of it."""
+    from llama_index.packs.mixture_of_agents.gate.readings import Reader
+    from llama_index.packs.mixture_of_agents.gate.saved import embedding_named, save_gate
+    from llama_index.packs.mixture_of_agents.gate.training import cases_of, trained
+
+    reader = Reader(extract)
+    embed_model = embedding_named(recipe.embed) if recipe.embed is not None else None
+    gate = trained(cases_of(samples_at(path, answers), reader), reader, recipe, embed_model)
+    save_gate(gate, output)
+    facts = {"gate": str(output), "kind": gate.name, "models": list(gate.models), **gate.facts}
+    _print(json.dumps(facts, indent=2) if as_json else _told(facts))
+
+
+def evaluate(
+    path: Path, folder: Path, costs: Mapping[str, float], answers: Path | None, seed: int, as_json: bool
+) -> None:
+    """Play a gate on a file and print it beside what it has to beat."""
+    evaluation = evaluation_of(path, folder, costs, answers, seed)
+    if as_json:
+        _print(evaluation.model_dump_json(indent=2))
+        return
+    _print_table(_HEAD, [_columns(line) for line in evaluation.lines])
+    gate = evaluation.lines[0]
+    asked = ", ".join(f"{name} {share:.1%}" for name, share in gate.calls.items())
+    _print(f"{evaluation.cases} questions; the dearest is {evaluation.dearest}; the gate asked {asked}")
+
+
+def evaluation_of(
+    path: Path, folder: Path, costs: Mapping[str, float], answers: Path | None = None, seed: int = 0
+) -> Evaluation:
+    """Measure a gate on a file.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or holds answers of other models than the gate's.
+    """
+    from llama_index.packs.mixture_of_agents.gate.evaluating import evaluated
+    from llama_index.packs.mixture_of_agents.gate.readings import Reader
+    from llama_index.packs.mixture_of_agents.gate.saved import read_gate
+    from llama_index.packs.mixture_of_agents.gate.training import cases_of
+
+    samples = samples_at(path, answers)
+    gate = read_gate(folder)
+    models = gate.models or tuple(models_of(samples))
+    _check_models(models, samples, folder)
+    jury, facts = getattr(gate, "jury", None), getattr(gate, "facts", {})
+    reader = jury.reader if jury is not None else Reader()
+    return asyncio.run(
+        evaluated(
+            gate,
+            cases_of(samples, reader, models),
+            models,
+            reader,
+            costs={**facts.get("costs", {}), **costs},
+            accuracies=facts.get("accuracies"),
+            jury=jury,
+            seed=seed,
+        )
+    )
+
+
+def samples_at(path: Path, answers: Path | None = None) -> list[Sample]:
+    """Recorded answers of a file; of a trace where right answers are given beside it.
+
+    Args:
+        path: JSONL of recorded answers, or a trace or a folder of traces.
+        answers: For a trace: JSONL with `question` or `run` (a run's id) and `answer`.
+
+    Raises:
+        ConfigurationError: It is neither, or a trace without right answers.
+    """
+    if not _is_trace(path):
+        if answers is not None:
+            raise ConfigurationError(f"{path} holds right answers itself; leave --answers out.")
+        return read_samples(path)
+    if answers is None:
+        raise ConfigurationError(
+            f"{path} is a trace: it does not say which answers were right. Give them with --answers FILE, "
+            'one JSON object a line: {"run": ID or "question": TEXT, "answer": RIGHT}.'
+        )
+    return samples_of(read_trace(path), _right_answers(answers))
+
+
+def samples_of(runs: Sequence[RunRecord], right: Mapping[str, str]) -> list[Sample]:
+    """What the proposers of the first round said, of the runs whose right answer is known.
+
+    Args:
+        runs: Of traces.
+        right: A run's id or its question -> the right answer.
+
+    Raises:
+        ConfigurationError: No run's right answer is known.
+    """
+    samples = [
+        Sample(id=run.run_id, question=run.question_text, answer=answer, responses=_first_round(run))
+        for run in runs
+        if (answer := right.get(run.run_id, right.get(run.question_text))) is not None
+    ]
+    if not samples:
+        raise ConfigurationError(
+            f"Of {len(runs)} runs none has a right answer. Name runs by their ids or by their whole question."
+        )
+    return samples
+
+
+def _first_round(run: RunRecord) -> dict[str, str]:
+    records = [call.record for call in run.calls if call.asked.task == "propose" and call.asked.layer == 1]
+    return {record.proposer: record.text for record in records if isinstance(record, Proposal)}
+
+
+def _right_answers(path: Path) -> dict[str, str]:
+    right = {}
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.strip():
+                found = json.loads(line)
+                right[str(found.get("run") or found["question"])] = str(found["answer"])
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise ConfigurationError(
+            f"{path} cannot be read as right answers ({type(error).__name__}: {error}). Each line is "
+            '{"run": ID or "question": TEXT, "answer": RIGHT}.'
+        ) from error
+    return right
+
+
+def _is_trace(path: Path) -> bool:
+    if path.is_dir():
+        return True
+    try:
+        with path.open(encoding="utf-8") as file:
+            head = json.loads(next((line for line in file if line.strip()), "null"))
+    except (OSError, ValueError, RecursionError):  # whoever reads it in earnest says what is wrong
+        return False
+    return isinstance(head, dict) and {"schema", "run", "kind"} <= set(head)
+
+
+def _check_models(models: Sequence[str], samples: Sequence[Sample], folder: Path) -> None:
+    answering = models_of(samples)
+    if not set(models) & set(answering):
+        raise ConfigurationError(
+            f"The gate at {folder} was made for {', '.join(models)}; the file has answers of "
+            f"{', '.join(answering) or 'nobody'}. Train a gate on answers of these: moa gate train."
+        )
+    others = [name for name in answering if name not in models]
+    if others:
+        note(f"the gate was not made for {', '.join(others)}: their answers are left out")
+    silent = [name for name in models if name not in answering]
+    if silent:
+        note(f"{', '.join(silent)} answered nothing in this file: their calls count as failed")
+
+
+def _told(facts: Mapping[str, Any]) -> str:
+    return (
+        f"{facts['gate']}: {facts['kind']}, made of {facts['cases']} questions; models by "
+        f"{facts['order_by']}: {', '.join(facts['models'])}\n"
+        f"expected of new questions, by cross-fitting: {facts['accuracy']:.1%} right with "
+        f"{facts['models'][-1]} asked for {facts['share_of_dearest']:.1%}; everyone asked: "
+        f"{facts['accuracy_of_everyone']:.1%}; right answers lost against that {facts['loss']:.2%}, won "
+        f"{facts['gain']:.2%}"
+    )
+
+
+def _columns(line: Line) -> tuple[str, ...]:
+    return (
+        line.name,
+        f"{line.accuracy:.1%}",
+        f"{line.interval[0]:.1%} to {line.interval[1]:.1%}",
+        f"{line.share_of_dearest:.1%}",
+        "?" if line.cost_usd is None else dollars(line.cost_usd),
+        f"{100 * line.lead:+.1f}",
+        f"{100 * line.lead_interval[0]:+.1f} to {100 * line.lead_interval[1]:+.1f}",
+    )
+
+
+def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    if not sys.stdout.isatty():
+        _print("\n".join("\t".join(row) for row in (head, *rows)))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in head:
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    Console(highlight=False).print(table)
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
