@@ -277,7 +277,10 @@ class CrewWorkflow(Workflow):
             if state.failed and self.setup.replans and state.plans_made < 2:
                 event = ReplanEvent()
             else:
-                state = state.changed(missing=[*state.missing, *state.without_hope()])
+                lost = state.without_hope()
+                for missing in lost:
+                    self._tell(ctx, ResultEvent(missing=missing))
+                state = state.changed(missing=[*state.missing, *lost])
                 tasks = state.next_without_all()
                 event = None if tasks else AggregationEvent()
         state = state.changed(begun=[*state.begun, *(task.id for task in tasks)])

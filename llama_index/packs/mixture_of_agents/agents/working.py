@@ -209,6 +209,7 @@ class _Work:
         texts = [text for text in (system, material, grounds, note) if text]
         messages = [
             ChatMessage(role=MessageRole.SYSTEM, content="\n\n".join(texts)),
+            *self._history,
             _user(self._task_text()),
         ]
         said = await speaker.say(messages)
