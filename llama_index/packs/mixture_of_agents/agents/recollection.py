@@ -6,6 +6,7 @@ that fails costs no task, and is told. How memories are kept is not known here.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -49,12 +50,14 @@ class Recollection:
     Args:
         member: Who remembers.
         working: Its memory of this run; None for none.
+        lock: Held while that is read or written.
         tell: Told what is recalled and kept.
         at: The task and the agent, for what is told.
     """
 
     member: Member
     working: RunMemory | None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     tell: Callable[[CrewEvent], None] = lambda event: None
     at: Mapping[str, Any] = field(default_factory=dict)
 
@@ -89,7 +92,8 @@ class Recollection:
             ChatMessage(role=MessageRole.ASSISTANT, content=said),
         ]
         try:
-            await self.working.of(self.member.name).aput_messages(messages)
+            async with self.lock:
+                await self.working.of(self.member.name).aput_messages(messages)
             facts = await self._drawn(messages)
         except Exception as error:
             self.tell(RememberEvent(**self.at, kind="keeps", failed=describe(error)))
@@ -106,7 +110,8 @@ class Recollection:
     async def _history(self) -> list[ChatMessage]:
         if self.working is None:
             return []
-        messages = await self.working.of(self.member.name).aget()
+        async with self.lock:
+            messages = await self.working.of(self.member.name).aget()
         # Notes are given as material, not among the turns.
         return [message for message in messages if message.role != MessageRole.SYSTEM]
 

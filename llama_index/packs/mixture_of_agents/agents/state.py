@@ -170,6 +170,7 @@ class LiveCrew:
         started: When it began, in that clock.
         watch: The task that ends this when the run does.
         memories: Working memories, by the member's name.
+        memory_lock: Held while a working memory is read or written: two tasks of one member may end at once.
     """
 
     run_id: str
@@ -178,6 +179,7 @@ class LiveCrew:
     started: float
     watch: asyncio.Task[None] | None = None
     memories: dict[str, RunMemory] = field(default_factory=dict)
+    memory_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _working: set[asyncio.Task[Any]] = field(default_factory=set)
     _deadline: asyncio.TimerHandle | None = None
     _strike: Callable[[], None] | None = None

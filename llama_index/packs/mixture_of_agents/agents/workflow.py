@@ -185,7 +185,9 @@ class CrewWorkflow(Workflow):
                     task=task,
                     member=member,
                     request=state.request,
-                    recollection=Recollection(member, live.memory_of(member, state.tasks_of(member.name))),
+                    recollection=Recollection(
+                        member, live.memory_of(member, state.tasks_of(member.name)), live.memory_lock
+                    ),
                     results=results_of(task.needs, state),
                     absent=absent,
                 )
