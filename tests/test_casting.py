@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -172,3 +173,10 @@ def test_the_shape_of_roles_asks_for_as_many_as_are_wanted(count: int) -> None:
     roles = role_list_of(count).model_json_schema()["properties"]["roles"]
     assert (roles["minItems"], roles["maxItems"]) == (count, count)
     assert role_list_of(count)(roles=["Baker"] * count).roles[0].name == "Baker"  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("line", ["*" * 50_000, "* " * 25_000, "-" * 50_000, "role " * 10_000])
+def test_a_long_line_of_nothing_takes_no_time(line: str) -> None:
+    began = time.perf_counter()
+    assert roles_from(None, ChatMessage(role=MessageRole.ASSISTANT, content=line), 3) is None
+    assert time.perf_counter() - began < 5

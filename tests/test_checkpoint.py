@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from llama_index.packs.mixture_of_agents.errors import (
 from llama_index.packs.mixture_of_agents.facts import MixtureFacts
 from llama_index.packs.mixture_of_agents.mixture import seat_mixture
 from llama_index.packs.mixture_of_agents.proposers import Call
+from llama_index.packs.mixture_of_agents.results import Task
 from llama_index.packs.mixture_of_agents.sampling import Sampling
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 
@@ -559,3 +561,32 @@ async def test_who_reads_while_it_is_written_always_reads_one_whole_state(tmp_pa
 
 if __name__ == "__main__":
     asyncio.run(logging_pack(Path(sys.argv[2]), sys.argv[3]).arun(QUESTION, checkpoint=sys.argv[1]))
+
+
+# Steps within a layer
+
+
+async def test_roles_that_could_not_be_written_stay_unwritten_once_proposals_were_asked_for(
+    tmp_path: Path,
+) -> None:
+    def step(task: Task, index: int, name: str) -> Call:
+        return replace(call(1, index, name), task=task)
+
+    first = Checkpoint(tmp_path / "run.json", "f")
+    await first.before(step("roles", -1, "w"))
+    await first.after(step("roles", -1, "w"), missing(1, "w"))
+    await first.before(step("propose", 0, "a"))
+    await first.after(step("propose", 0, "a"), proposal(1, "a"))
+    first.close()
+    again = Checkpoint(tmp_path / "run.json", "f")
+    assert await again.before(step("roles", -1, "w")) == missing(1, "w")
+    assert await again.before(step("propose", 0, "a")) == proposal(1, "a")
+
+
+async def test_a_proposer_whose_round_was_condensed_without_it_is_not_asked_again(tmp_path: Path) -> None:
+    first = Checkpoint(tmp_path / "run.json", "f")
+    await first.before(call(1, 1, "b"))
+    await first.after(call(1, 1, "b"), missing(1, "b"))
+    await first.before(replace(call(1, 2, "g"), task="condense"))
+    first.close()
+    assert await Checkpoint(tmp_path / "run.json", "f").before(call(1, 1, "b")) == missing(1, "b")

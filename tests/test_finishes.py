@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ToolCall
 from llama_index.packs.mixture_of_agents import (
     ConfigurationError,
     DeltaEvent,
+    MixtureError,
     MixtureOfAgentsPack,
     MixtureResponse,
     ProgressEvent,
@@ -273,3 +275,132 @@ def test_what_is_no_way_to_finish_is_refused_with_those_there_are(finish: object
 def test_a_window_that_cannot_move_is_refused(window: Any) -> None:
     with pytest.raises(ConfigurationError, match="window must be a whole number >= 2"):
         Sequential(window)
+
+
+# Ways of the caller's own, and what they may do wrong
+
+
+class Own:
+    """A way to finish made of one function."""
+
+    name = "own"
+    writes = True
+
+    def __init__(self, finish: Callable[[Desk], Awaitable[Any]]) -> None:
+        self._finish = finish
+
+    def described(self) -> dict[str, Any]:
+        return {"name": self.name}
+
+    async def finish(self, desk: Desk) -> Finished | None:
+        finished: Finished | None = await self._finish(desk)
+        return finished
+
+
+async def _asked_plainly(desk: Desk) -> Finished | None:
+    record, message = await desk.ask(Request(0, desk.messages))
+    return Finished(record, message) if isinstance(record, Proposal) else None
+
+
+async def test_words_that_were_not_streamed_as_the_answer_are_streamed_at_the_end() -> None:
+    pack = MixtureOfAgentsPack(ScriptedLLM("the answer"), drafts("a", "b"), 2, finish=Own(_asked_plainly))
+    items = [item async for item in pack.astream("Why?")]
+    assert "".join(item.delta for item in items if isinstance(item, DeltaEvent)) == "the answer"
+
+
+def test_a_writer_asked_twice_in_one_turn_is_a_mistake_that_is_named() -> None:
+    async def twice(desk: Desk) -> Finished | None:
+        await desk.ask(Request(0, desk.messages))
+        return await _asked_plainly(desk)
+
+    with pytest.raises(MixtureError, match="asks g twice in turn 0; give each Request a turn of its own"):
+        asked(Own(twice), ["a", "b"])
+
+
+def test_a_critique_and_then_the_answer_are_two_turns() -> None:
+    async def critical(desk: Desk) -> Finished | None:
+        await desk.ask(Request(0, desk.messages, turn=0))
+        record, message = await desk.ask(Request(0, desk.messages, turn=1, is_answer=True))
+        return Finished(record, message) if isinstance(record, Proposal) else None
+
+    response = asked(Own(critical), ["a", "b"], ScriptedLLM(["weak", "the answer"], model="g"))
+    assert response.text == "the answer"
+    assert response.usage.completion_tokens == 1 + 1 + 1 + 2
+
+
+def test_two_asked_at_once_do_not_mix_what_is_streamed() -> None:
+    async def both(desk: Desk) -> Finished | None:
+        answer = desk.ask(Request(0, desk.messages, turn=0, is_answer=True))
+        record, message = (await asyncio.gather(answer, desk.ask(Request(0, desk.messages, turn=1))))[0]
+        return Finished(record, message) if isinstance(record, Proposal) else None
+
+    model = ScriptedLLM(lambda _: "one two three", latency=0.01)
+    pack = MixtureOfAgentsPack(model, drafts("a", "b"), 2, finish=Own(both))
+
+    async def heard() -> str:
+        items = [item async for item in pack.astream("Why?")]
+        return "".join(item.delta for item in items if isinstance(item, DeltaEvent))
+
+    assert asyncio.run(heard()) == "one two three"
+
+
+@pytest.mark.parametrize("given", ["text", 3, Finished(None)])  # type: ignore[arg-type]
+def test_a_way_that_gives_something_else_fails_with_its_name(given: Any) -> None:
+    async def wrong(desk: Desk) -> Any:
+        return given
+
+    with pytest.raises(MixtureError, match="The finish 'own' gave"):
+        asked(Own(wrong), ["a", "b"])
+
+
+def test_a_way_that_raises_fails_with_its_name_and_cause() -> None:
+    async def broken(desk: Desk) -> Any:
+        raise LookupError("nothing here")
+
+    with pytest.raises(MixtureError, match="The finish 'own' failed: LookupError: nothing here") as caught:
+        asked(Own(broken), ["a", "b"])
+    assert isinstance(caught.value.causes[0], LookupError)
+
+
+def test_a_way_that_cannot_be_recorded_is_refused_at_once() -> None:
+    class Untold(Own):
+        def described(self) -> dict[str, Any]:
+            return {"name": self.name, "how": object()}
+
+    with pytest.raises(ConfigurationError, match="finish must be one of"):
+        finish_named(Untold(_asked_plainly))
+
+
+@pytest.mark.parametrize("finish", ["vote", "rank"])
+def test_choosing_among_no_proposals_is_refused(finish: str) -> None:
+    with pytest.raises(ConfigurationError, match="chooses among proposals, and num_layers=1 has none"):
+        MixtureOfAgentsPack(ScriptedLLM("x"), num_layers=1, finish=finish)
+
+
+def test_a_weight_for_nobody_is_refused_with_those_who_vote() -> None:
+    with pytest.raises(ConfigurationError, match="weights name 'typo', but in the last round there are 'p1'"):
+        asked(Vote("number", weights={"typo": 5.0}), ["1", "2"])
+
+
+def test_the_response_says_how_it_was_really_finished() -> None:
+    broken = [ScriptedLLM(lambda _: ValueError("down"), model=f"p{n}") for n in range(2)]
+    response = MixtureOfAgentsPack(ScriptedLLM("alone"), broken, 2, finish="vote").run("Why?")
+    assert response.finish == "synthesize"
+
+
+def test_no_more_than_two_stand_ins_are_asked_to_choose() -> None:
+    models = [ScriptedLLM("no idea", model=f"p{n}") for n in range(10)]
+    response = MixtureOfAgentsPack(ScriptedLLM("no idea", model="g"), models, 2, finish="rank").run("Why?")
+    assert len(response.missing) == 3
+    assert sum(len(model.calls) for model in models) == 10 + 2
+
+
+def test_a_class_whose_tools_cannot_be_prepared_is_asked_in_words() -> None:
+    class NoTools(RefusesTools):
+        def __init__(self, script: str) -> None:
+            super().__init__(script)
+
+        def _prepare_chat_with_tools(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+            raise NotImplementedError("not in this version")
+
+    assert asked("rank", ["first", "second"], NoTools("Draft 2 is best.")).text == "second"

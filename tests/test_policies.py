@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.llms import MockLLM
 
 from llama_index.packs.mixture_of_agents import (
     ConfigurationError,
@@ -331,3 +333,65 @@ async def test_a_call_names_the_tools_that_its_aggregator_is_offered() -> None:
         ("propose", []),
         ("synthesize", ["add"]),
     ]
+
+
+@pytest.mark.parametrize("said", [True, "yes", 3, object()])
+async def test_a_policy_that_gives_something_else_refuses_the_call_and_is_named(said: Any) -> None:
+    response = await pack_with(Rule(lambda call: said if call.layer == 1 else None), num_layers=2).arun(
+        "Why?"
+    )
+    assert response.text == "answer"
+    assert all("Rule gave" in gone.reason for gone in response.missing)
+    assert len(response.missing) == 2
+
+
+async def test_an_answer_from_a_store_stands_in_the_place_of_this_call() -> None:
+    stored = Proposal(proposer="someone", layer=1, text="stored")
+    aggregator = ScriptedLLM("answer", model="g")
+    pack = pack_with(
+        Rule(lambda call: stored if call.layer == 2 else None), aggregator=aggregator, num_layers=3
+    )
+    response = await pack.arun("Why?")
+    assert [(p.layer, p.proposer) for p in response.proposals] == [(1, "p0"), (1, "p1"), (2, "p0"), (2, "p1")]
+    assert aggregator.calls[0].text.count("end of draft") == 2
+
+
+async def test_a_run_that_a_fault_of_ours_ends_says_with_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(*args: Any) -> None:
+        raise AttributeError("a fault of ours")
+
+    monkeypatch.setattr("llama_index.packs.mixture_of_agents.workflow.ask_proposer", fails)
+    diary = Diary()
+    with pytest.raises(AttributeError, match="a fault of ours"):
+        await pack_with(diary, num_layers=2).arun("Why?")
+    for _ in range(100):
+        if diary.of("ended"):
+            break
+        await asyncio.sleep(0.02)
+    (ending,) = diary.of("ended")
+    assert isinstance(ending, AttributeError)
+
+
+async def test_a_part_that_is_none_is_refused_by_name() -> None:
+    class Misspelt:
+        def for_run(self, start: RunStart) -> Misspelt:
+            return self
+
+        def endet(self, outcome: object) -> None: ...
+
+    with pytest.raises(ConfigurationError, match=r"Misspelt\.for_run gave a Misspelt"):
+        await pack_with(Misspelt()).arun("Why?")
+
+
+async def test_a_run_that_cannot_begin_gives_its_checkpoint_back(tmp_path: Path) -> None:
+    pack = pack_with(num_layers=1)
+    first = pack.workflow.run(query_str="Why?", checkpoint=tmp_path / "a.json", run_id="same")
+    with pytest.raises(Exception, match=r".+"):
+        pack.workflow.run(query_str="Why?", checkpoint=tmp_path / "b.json", run_id="same")
+    await first
+    assert (await pack.arun("Why?", checkpoint=tmp_path / "b.json")).text == "answer"
+
+
+def test_a_pack_is_pickled_with_its_prices() -> None:
+    pack = MixtureOfAgentsPack(MockLLM(), [MockLLM()], 2, prices={"x": {"input": 1, "output": 2}})
+    assert pickle.loads(pickle.dumps(pack)).run("Why?").text

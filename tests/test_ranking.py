@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -116,3 +118,28 @@ def test_the_shape_of_a_choice_allows_no_draft_that_is_not_there(count: int) -> 
     number = choice_among(count).model_json_schema()["properties"]["choice"]
     assert (number["minimum"], number["maximum"]) == (1, count)
     assert choice_among(count).__name__ == "Choice"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "My choice" + " " * 50_000 + "is unclear",
+        "choice " * 8_000,
+        "best is the " * 5_000,
+        "(" * 50_000 + "1",
+    ],
+    ids=["spaces", "choices", "praise", "brackets"],
+)
+def test_a_long_text_of_nothing_takes_no_time(text: str) -> None:
+    began = time.perf_counter()
+    assert choice_from(None, said(text), 3) is None
+    assert time.perf_counter() - began < 5
+
+
+@pytest.mark.parametrize("text", ["I would not choose draft 1. Take two.", "Don't pick draft 1; both fail."])
+def test_what_is_not_chosen_is_no_choice(text: str) -> None:
+    assert choice_from(None, said(text), 3) is None
+
+
+def test_json_that_cannot_be_read_is_not_searched_for_numbers() -> None:
+    assert choice_from(None, said('{"choice": 2} or {"choice": 1}'), 3) is None

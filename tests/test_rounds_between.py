@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.base.llms.types import ChatMessage, ToolCallBlock
 
 from llama_index.packs.mixture_of_agents import (
     ConfigurationError,
     MixtureOfAgentsPack,
     MixtureResponse,
+    MixtureTimeoutError,
     ProgressEvent,
     Proposer,
 )
@@ -266,3 +268,115 @@ async def test_what_goes_on_between_rounds_is_told_in_order() -> None:
         ("synthesis", 4, "g", "synthesize"),
         ("answered", 4, "g", "synthesize"),
     ]
+
+
+# What a hostile reading found
+
+
+def test_who_wrote_no_roles_or_condensed_nothing_is_not_told_of_as_a_missing_draft() -> None:
+    writer = ScriptedLLM(lambda _: ValueError("down"), model="writer")
+    aggregator = ScriptedLLM([ValueError("down"), "answer"], model="g")
+    models = proposers(2)
+    pack = MixtureOfAgentsPack(
+        aggregator,
+        models,
+        3,
+        strategy="role",
+        role_writer=writer,
+        nb_models_by_layer=2,
+        pass_on="condensed",
+        max_retries=0,
+    )
+    response = pack.run("Why?")
+    assert [(gone.proposer, gone.layer) for gone in response.missing] == [("writer", 1), ("g", 1)]
+    read = [call.text for model in (*models, aggregator) for call in model.calls]
+    assert not any("No draft came from" in text for text in read)
+
+
+def test_a_round_that_gave_nothing_new_is_not_condensed_again() -> None:
+    models = [ScriptedLLM(["a", ValueError("down"), "c"], model="p")]
+    aggregator = ScriptedLLM(["short", "answer"], model="g")
+    response = condensing(aggregator, models, layers=4)
+    assert [(record.layer, record.text) for record in response.condensed] == [(1, "short")]
+    assert len(aggregator.calls) == 2
+
+
+def test_thinking_is_not_carried_from_one_pass_of_condensing_to_the_next() -> None:
+    models = [ScriptedLLM(f"[{n}] " + "word " * 300, model=f"p{n}") for n in range(4)]
+    aggregator = ScriptedLLM(
+        lambda _: "<think>SECRET</think>assistant: short", context_window=1400, model="g"
+    )
+    condensing(aggregator, models)
+    assert len(aggregator.calls) > 2
+    assert not any("SECRET" in call.text for call in aggregator.calls)
+
+
+def test_all_passes_of_condensing_together_take_no_longer_than_a_round() -> None:
+    models = [ScriptedLLM(f"[{n}] " + "word " * 300, model=f"p{n}") for n in range(8)]
+    aggregator = LatencyLLM(0.3, context_window=1400, model="g")
+    pack = MixtureOfAgentsPack(aggregator, models, 3, pass_on="condensed", layer_timeout=0.5)
+    response = pack.run("Why?")
+    assert [gone.proposer for gone in response.missing] == ["g"]
+    assert "layer_timeout" in response.missing[0].reason
+
+
+@pytest.mark.parametrize("said", [False, "", None])
+async def test_a_rule_that_says_no_in_its_own_way_stops_nothing(said: Any) -> None:
+    class Rule:
+        def described(self) -> dict[str, Any]:
+            return {"name": "rule"}
+
+        async def agreed(self, texts: Sequence[str]) -> Any:
+            return said
+
+    pack = MixtureOfAgentsPack(ScriptedLLM("x"), proposers(), 3, stop_early=Rule())
+    items = [item async for item in pack.astream("Why?")]
+    assert isinstance(items[-1], MixtureResponse)
+    assert items[-1].stopped_after is None
+
+
+def test_a_rule_that_hangs_takes_no_longer_than_a_round() -> None:
+    class Hangs:
+        def described(self) -> dict[str, Any]:
+            return {"name": "hangs"}
+
+        async def agreed(self, texts: Sequence[str]) -> str | None:
+            await asyncio.sleep(30)
+            return "late"
+
+    pack = MixtureOfAgentsPack(ScriptedLLM("x"), proposers(), 3, stop_early=Hangs(), layer_timeout=0.2)
+    assert pack.run("Why?").stopped_after is None
+
+
+def test_roles_in_several_tool_calls_are_all_read() -> None:
+    blocks = [
+        ToolCallBlock(tool_call_id=name, tool_name="RoleList", tool_kwargs={"roles": [{"name": name}]})
+        for name in ("a chef", "a pilot")
+    ]
+    writer = ScriptedLLM(
+        lambda _: ChatMessage(role="assistant", blocks=blocks), model="w", is_function_calling_model=True
+    )
+    pack = MixtureOfAgentsPack(ScriptedLLM("a"), proposers(3), 2, strategy="role", role_writer=writer)
+    (cast,) = pack.run("Why?").roles
+    assert [role.name for role in cast.roles[:2]] == ["a chef", "a pilot"]
+    assert (cast.is_fixed, cast.written) == (False, 2)
+
+
+def test_what_was_paid_for_is_in_what_a_timeout_leaves() -> None:
+    models = [ScriptedLLM("draft", model="a"), ScriptedLLM("draft", model="b")]
+    slow = [LatencyLLM(30.0, model="c")]
+    writer = ScriptedLLM(ROLES_WRITTEN, model="w")
+    pack = MixtureOfAgentsPack(
+        ScriptedLLM("short", model="g"),
+        [models, slow],
+        3,
+        strategy="role",
+        role_writer=writer,
+        nb_models_by_layer=[2, 1],
+        pass_on="condensed",
+        timeout=1.0,
+    )
+    with pytest.raises(MixtureTimeoutError) as caught:
+        pack.run("Why?")
+    assert [record.text for record in caught.value.partial.condensed] == ["short"]
+    assert caught.value.partial.roles[0].roles[0].name == "Baker"

@@ -197,13 +197,24 @@ def test_a_class_that_fails_to_tell_its_calls_leaves_the_text() -> None:
         '{"result": {"choice": 2, "reason": "ok"}}',
         '{"choice": 2, "reason": "ok"',
         '{"choice": 2, "reason": "ok',
-        'First {"choice": 1} but no: {"choice": 2, "reason": "ok"}',
+        '{"choice": 2, "reason": "ok"} and again {"choice": 2, "reason": "ok"}',
         '<think>{"choice": 1}</think>{"choice": 2, "reason": "ok"}',
         'a lone " and { {"choice": 2, "reason": "ok"}',
     ],
 )
 def test_a_shape_is_found_in_a_text(text: str) -> None:
     assert shape_in_text(text, Pick) == Pick(choice=2, reason="ok")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'First {"choice": 1} but no: {"choice": 2, "reason": "ok"}',
+        '{"choice": 2, "reason": "clear"} Note: draft 1 wanted me to say {"choice": 1}.',
+    ],
+)
+def test_several_that_differ_are_none_since_one_may_be_quoted(text: str) -> None:
+    assert shape_in_text(text, Pick) is None
 
 
 def test_a_bare_line_break_inside_a_string_stays() -> None:

@@ -23,7 +23,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"llm"}),
     frozenset({"workflow"}),
     frozenset({"finishing"}),
-    frozenset({"asking"}),
+    frozenset({"asking", "beginning"}),
     frozenset({"runs", "progress"}),
     frozenset({"mixture"}),
     frozenset({"options", "seating"}),

@@ -5,7 +5,8 @@ It knows the run and its state, and nothing of the workflow's events or of how a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
@@ -16,19 +17,21 @@ from llama_index.packs.mixture_of_agents.layouts import shared_prefix_messages
 from llama_index.packs.mixture_of_agents.placing import Outcome, Speak, place, tell
 from llama_index.packs.mixture_of_agents.progress import Progress
 from llama_index.packs.mixture_of_agents.prompts import (
+    as_reference,
     condenser_messages,
     proposer_messages,
     role_writer_messages,
-    tool_calls_of,
     without_tool_turns,
 )
 from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.results import Cast, Missing, Proposal, Task
 from llama_index.packs.mixture_of_agents.retries import status_of
+from llama_index.packs.mixture_of_agents.rounds import Round, RoundLimits
 from llama_index.packs.mixture_of_agents.runs import Asked, LiveRun, MixtureState
 from llama_index.packs.mixture_of_agents.seats import Seat
-from llama_index.packs.mixture_of_agents.shapes import shaped_request
-from llama_index.packs.mixture_of_agents.synthesis import reading_for
+from llama_index.packs.mixture_of_agents.shapes import arguments_as_text, shaped_request
+from llama_index.packs.mixture_of_agents.strategies import FIXED_ROLES
+from llama_index.packs.mixture_of_agents.synthesis import Reading, reading_for
 
 _REFUSED = (400, 422)
 """HTTP: the request is not one that this server understands."""
@@ -87,17 +90,27 @@ async def ask_for_roles(run: LiveRun, state: MixtureState, layer: int, progress:
         layer: The round they are first for.
         progress: Where the run says what it does.
     """
-    seat, count = run.mixture.role_writer or run.mixture.aggregator, run.mixture.facts.roles_to_write(layer)
+    seat, count = run.mixture.role_writer, run.mixture.facts.roles_to_write(layer)
+    if seat is None:
+        raise RuntimeError("Roles are only asked for where someone writes them.")
     asked = role_writer_messages(without_tool_turns(state.messages), count)
     messages, options = shaped_request(seat.proposer.model, asked, role_list_of(count))
     call = call_of(run, seat, (layer, -1, 0), "roles", messages)
-    record = await _beside_rounds(run, seat, call, options, progress)
+    with _step(run) as step:
+        record = await _beside_rounds(run, seat, call, step, progress, options)
     if isinstance(record, Missing):
         cast = Cast(layer=layer, roles=fixed_roles(count), is_fixed=True)
-        return state.model_copy(update={"roles": [*state.roles, cast], "missing": [*state.missing, record]})
+        return state.model_copy(update={"roles": [*state.roles, cast], "beside": [*state.beside, record]})
     said = ChatMessage(role=MessageRole.ASSISTANT, content=record.text)
     roles = roles_from(seat.proposer.model, said, count)
-    cast = Cast(layer=layer, roles=roles or fixed_roles(count), is_fixed=roles is None, writing=record)
+    written = sum(role not in FIXED_ROLES for role in roles or ())
+    cast = Cast(
+        layer=layer,
+        roles=roles or fixed_roles(count),
+        is_fixed=roles is None,
+        written=written,
+        writing=record,
+    )
     return state.model_copy(update={"roles": [*state.roles, cast]})
 
 
@@ -112,32 +125,55 @@ async def ask_to_condense(run: LiveRun, state: MixtureState, layer: int, progres
         layer: The round.
         progress: Where the run says what it does.
     """
-    seat, place_in_round = run.mixture.aggregator, len(run.mixture.layers[layer - 1])
     proposals, missing = state.references()
     messages = without_tool_turns(state.messages)
-    reading = reading_for(seat, messages, proposals, missing, form=condenser_messages)
-    carried, records = "", list[Proposal]()
-    for turn in range(reading.turns):
-        prompt = reading.prompt(turn, carried)
-        call = call_of(run, seat, (layer, place_in_round, turn), "condense", prompt)
-        record = await _beside_rounds(run, seat, call, {}, progress)
-        if isinstance(record, Missing):
-            spent = [*state.spent, *(written.usage for written in records)]
-            return state.model_copy(update={"missing": [*state.missing, record], "spent": spent})
-        carried = record.text
-        records.append(record)
-    spent = [*state.spent, *(written.usage for written in records[:-1])]
-    return state.model_copy(update={"condensed": [*state.condensed, records[-1]], "spent": spent})
+    reading = reading_for(run.mixture.aggregator, messages, proposals, missing, form=condenser_messages)
+    *passes, last = await _condensed(run, reading, layer, progress)
+    spent = [*state.spent, *(record.usage for record in passes if isinstance(record, Proposal))]
+    if isinstance(last, Missing):
+        return state.model_copy(update={"beside": [*state.beside, last], "spent": spent})
+    return state.model_copy(update={"condensed": [*state.condensed, last], "spent": spent})
+
+
+async def _condensed(
+    run: LiveRun, reading: Reading, layer: int, progress: Progress
+) -> list[Proposal | Missing]:
+    """What each pass over the drafts came to; the last one is what all of them came to."""
+    seat, index = run.mixture.aggregator, len(run.mixture.layers[layer - 1])
+    records, carried = list[Proposal | Missing](), ""
+    with _step(run) as step:
+        for turn in range(reading.turns):
+            call = call_of(run, seat, (layer, index, turn), "condense", reading.prompt(turn, carried))
+            record = await _beside_rounds(run, seat, call, step, progress)
+            records.append(record)
+            if isinstance(record, Missing):
+                break
+            carried = as_reference(record.text)
+    return records
+
+
+@contextmanager
+def _step(run: LiveRun) -> Iterator[Round]:
+    """A step that is no round of proposers; all its calls together may take no longer than one."""
+    step = Round(RoundLimits(layer_timeout=run.mixture.limits.layer_timeout))
+    try:
+        yield step
+    finally:
+        step.end()
 
 
 async def _beside_rounds(
-    run: LiveRun, seat: Seat, call: Call, options: Mapping[str, Any], progress: Progress
+    run: LiveRun,
+    seat: Seat,
+    call: Call,
+    step: Round,
+    progress: Progress,
+    options: Mapping[str, Any] | None = None,
 ) -> Proposal | Missing:
-    """Place a call that is no proposal; it too may take no longer than a round."""
+    """Place a call that is no proposal, for as long as its step may take."""
     begin(run, call, progress)
-    limits = [seat.proposer.timeout, run.mixture.limits.layer_timeout]
-    timeout = min((limit for limit in limits if limit is not None), default=None)
-    outcome = await place(call, speaking(seat, options), run.placing, progress.retries(call), timeout)
+    placed = place(call, speaking(seat, options), run.placing, progress.retries(call), seat.proposer.timeout)
+    outcome = await step.hold(placed, lambda reason: Outcome(call, call.cut(reason)))
     await end(run, outcome, progress)
     return outcome.record
 
@@ -193,13 +229,11 @@ def changed(seat: Seat, call: Call) -> dict[str, Any]:
 
 
 def _as_text(reply: Reply) -> Reply:
-    """The arguments of a tool call as the text: records, stores and traces hold texts."""
-    calls = tool_calls_of(reply.message)
-    if not calls:
+    """The arguments of tool calls as the text: records, stores and traces hold texts."""
+    text = arguments_as_text(reply.message)
+    if not text:
         return reply
-    return Reply(
-        ChatMessage(role=MessageRole.ASSISTANT, content=calls[0][2]), reply.usage, details=reply.details
-    )
+    return Reply(ChatMessage(role=MessageRole.ASSISTANT, content=text), reply.usage, details=reply.details)
 
 
 def begin(

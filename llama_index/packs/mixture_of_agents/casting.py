@@ -37,6 +37,8 @@ _NUMBERED = re.compile(
     r"(?::|\s[-\u2013\u2014]\s|$)\s*(?P<rest>.*)$",
     re.IGNORECASE,
 )
+_RUNS = re.compile(r"([\s*_`#>-])[\s*_`#>-]{2,}")
+"""Runs of space and markup; read as one, so that a line of nothing else takes no time."""
 _CALLS_IT = re.compile(r"^(?:you are|you're|act as)\s+", re.IGNORECASE)
 
 
@@ -128,7 +130,7 @@ def _labelled(lines: Sequence[str]) -> Iterator[Role]:
     """Roles from "Role: ...", "Perspective: ..." and "Instructions: ...", on one line or several."""
     parts: dict[str, str] = {}
     for line in lines:
-        for piece in _INNER_FIELD.split(line):
+        for piece in _INNER_FIELD.split(_RUNS.sub(r"\1", line)):
             found = _FIELD.match(piece)
             if not found:
                 continue

@@ -13,6 +13,7 @@ import logging
 import os
 import tempfile
 import threading
+from collections.abc import Mapping
 from operator import itemgetter
 from pathlib import Path
 
@@ -23,12 +24,15 @@ from llama_index.packs.mixture_of_agents.errors import CheckpointError, Configur
 from llama_index.packs.mixture_of_agents.facts import MixtureFacts
 from llama_index.packs.mixture_of_agents.locks import FileLock, HeldElsewhereError
 from llama_index.packs.mixture_of_agents.proposers import Call
-from llama_index.packs.mixture_of_agents.results import Missing, Proposal
+from llama_index.packs.mixture_of_agents.results import Missing, Proposal, Task
 from llama_index.packs.mixture_of_agents.threads import in_thread
 
 _logger = logging.getLogger(__name__)
 
 VERSION = 2
+
+STEPS: Mapping[Task, int] = {"roles": 0, "propose": 1, "condense": 2}
+"""The steps of a layer, in order; a finish is one step."""
 
 
 class Answered(BaseModel):
@@ -47,12 +51,14 @@ class CheckpointFile(BaseModel):
         version: Of this layout.
         fingerprint: Of the mixture and the question.
         layer: The furthest layer that was begun; those before it are closed.
+        step: The furthest step of that layer (`STEPS`) that was begun; those before it are closed.
         answered: Every outcome so far.
     """
 
     version: int = VERSION
     fingerprint: str
     layer: int = 1
+    step: int = 0
     answered: list[Answered] = Field(default_factory=list)
 
 
@@ -93,11 +99,12 @@ class Checkpoint:
         self._known = {(entry.layer, entry.index, entry.turn): entry.outcome for entry in self._file.answered}
 
     async def before(self, call: Call) -> Proposal | Missing | None:
-        """Answer from the file what it holds; failures only where their layer is closed."""
-        if call.layer > self._file.layer:
-            await self._open_layer(call.layer)
+        """Answer from the file what it holds; failures only where their step is closed."""
+        stage = (call.layer, STEPS.get(call.task, 0))
+        if stage > self._furthest:
+            await self._open(*stage)
         known = self._known.get(call.place)
-        closed = call.layer < self._file.layer
+        closed = stage < self._furthest
         return known if isinstance(known, Proposal) or closed else None
 
     async def after(self, call: Call, outcome: Proposal | Missing) -> None:
@@ -126,11 +133,15 @@ class Checkpoint:
             finally:
                 self._lock.release()
 
-    async def _open_layer(self, layer: int) -> None:
+    @property
+    def _furthest(self) -> tuple[int, int]:
+        return self._file.layer, self._file.step
+
+    async def _open(self, layer: int, step: int) -> None:
         try:
-            await self._save(self._file.model_copy(update={"layer": layer}))
+            await self._save(self._file.model_copy(update={"layer": layer, "step": step}))
         except CheckpointError:  # no reason to give the call up: the next write brings it along
-            _logger.warning("a layer's beginning is not in its checkpoint", exc_info=True)
+            _logger.warning("a step's beginning is not in its checkpoint", exc_info=True)
 
     async def _save(self, file: CheckpointFile) -> None:
         # A new object for each state: a thread may still be writing the one before.

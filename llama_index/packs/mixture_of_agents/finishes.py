@@ -12,6 +12,7 @@ workflows.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -28,6 +29,9 @@ from llama_index.packs.mixture_of_agents.seats import Seat
 from llama_index.packs.mixture_of_agents.shapes import shaped_request
 from llama_index.packs.mixture_of_agents.synthesis import Reading, reading_for
 from llama_index.packs.mixture_of_agents.voting import checked_weights, voted
+
+_MOST_RANKERS = 3
+"""A choice that two more models could not make either is not worth a call to each that is left."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +180,7 @@ class Rank:
         """The proposal that the first writer to make a readable choice chooses."""
         if len(desk.proposals) == 1:
             return _chosen(desk.proposals[0], "the only proposal")
-        for attempt, seat in enumerate(desk.writers):
+        for attempt, seat in enumerate(desk.writers[:_MOST_RANKERS]):
             role = seat.proposer.role if attempt == 0 else None
             reading = reading_for(
                 seat, desk.messages, desk.proposals, desk.missing, role, form=ranking_messages
@@ -192,6 +196,9 @@ async def _picked(desk: Desk, attempt: int, reading: Reading) -> tuple[Proposal,
     best, reason = -1, ""
     for turn in range(reading.turns):
         drafts = [*([best] if turn else []), *reading.windows[turn]]
+        if len(drafts) == 1:  # a draft too long to stand beside others has none to be better than
+            best = drafts[0]
+            continue
         choice = await _choice(desk, attempt, turn, reading, best, len(drafts))
         if choice is None:
             return None
@@ -269,10 +276,22 @@ def finish_named(finish: object) -> Finish:
     """
     if isinstance(finish, str) and finish in FINISHES:
         return FINISHES[finish]()
-    if has_methods(finish, "finish", "described") and isinstance(getattr(finish, "name", None), str):
-        own: Any = finish
+    own: Any = finish
+    if has_methods(own, "finish", "described") and _is_told(own):
         return own  # type: ignore[no-any-return]
     raise ConfigurationError(
         f"finish must be one of {', '.join(map(repr, FINISHES))}, or an object with name, writes, "
         f"described() and finish(desk), as finishes.Finish describes it; found {shown(finish)}."
     )
+
+
+def _is_told(finish: Any) -> bool:
+    """Whether a way of the caller's own says what is asked of it, in forms that can be recorded."""
+    if not isinstance(getattr(finish, "name", None), str) or not isinstance(
+        getattr(finish, "writes", None), bool
+    ):
+        return False
+    try:
+        return isinstance(json.loads(json.dumps(finish.described())), dict)
+    except (TypeError, ValueError):
+        return False

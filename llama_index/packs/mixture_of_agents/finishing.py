@@ -12,14 +12,16 @@ from typing import Any
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 
 from llama_index.packs.mixture_of_agents.asking import begin, call_of, changed, end, speaking
+from llama_index.packs.mixture_of_agents.checks import shown
 from llama_index.packs.mixture_of_agents.endpoint import Reply
 from llama_index.packs.mixture_of_agents.errors import MixtureError
-from llama_index.packs.mixture_of_agents.finishes import Finished, Request, Synthesize
+from llama_index.packs.mixture_of_agents.finishes import Finish, Finished, Request, Synthesize
 from llama_index.packs.mixture_of_agents.placing import Outcome, Speak, place
 from llama_index.packs.mixture_of_agents.progress import Progress
 from llama_index.packs.mixture_of_agents.prompts import without_tool_turns
 from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal, Usage
+from llama_index.packs.mixture_of_agents.retries import describe
 from llama_index.packs.mixture_of_agents.runs import LiveRun, MixtureState
 from llama_index.packs.mixture_of_agents.sampling import split_options
 from llama_index.packs.mixture_of_agents.seats import Seat
@@ -35,15 +37,35 @@ async def answer(run: LiveRun, state: MixtureState, progress: Progress) -> Mixtu
     desk = RunDesk(run, state, progress)
     # Without a proposal there is nothing to choose from: the aggregator answers alone.
     finish = run.mixture.finish if desk.proposals else Synthesize()
-    finished = await finish.finish(desk)
+    finished = await _finished(finish, desk)
     if finished is None:
         if not desk.proposals:
-            raise nothing_survived([*state.missing, *desk.failures], run.errors())
+            raise nothing_survived([*state.all_missing(), *desk.failures], run.errors())
         finished = Finished(desk.proposals[0])
-    if finished.message is None and not desk.has_written(finished.answer):
+    if not desk.has_written(finished.answer):
         progress.answers(run.mixture.num_layers, finished.answer.proposer)
         progress.delta(finished.answer.text)
-    return _response(run, state, desk.failures, finished)
+    return _response(run, state, desk.failures, finished, finish.name)
+
+
+async def _finished(finish: Finish, desk: RunDesk) -> Finished | None:
+    """What the finish came to.
+
+    Raises:
+        MixtureError: It failed, or gave something else: one of the caller's own may.
+    """
+    try:
+        finished: object = await finish.finish(desk)
+    except MixtureError:
+        raise
+    except Exception as error:
+        raise MixtureError(f"The finish {finish.name!r} failed: {describe(error)}", causes=[error]) from error
+    if finished is None or (isinstance(finished, Finished) and isinstance(finished.answer, Proposal)):
+        return finished
+    raise MixtureError(
+        f"The finish {finish.name!r} gave {shown(finished)}; it must give a Finished that holds a Proposal, "
+        "or None."
+    )
 
 
 class RunDesk:
@@ -69,8 +91,14 @@ class RunDesk:
         """Place a call; what came of it, with the whole message where there is one."""
         run, seat = self._run, self.writers[request.attempt]
         call = self._call(request, seat)
+        if call.place in run.asked:
+            raise MixtureError(
+                f"The finish {run.mixture.finish.name!r} asks {seat.name} twice in turn {request.turn}; give "
+                "each Request a turn of its own."
+            )
         begin(run, call, self._progress, "synthesis" if request.is_answer else "asked")
-        run.streamed = ""
+        if request.is_answer:
+            run.streamed = ""
         way = self._answering(seat, request) if request.is_answer else speaking(seat, request.options)
         outcome = await place(call, way, run.placing, self._progress.retries(call), seat.proposer.timeout)
         self._keep(outcome, request)
@@ -142,19 +170,19 @@ def nothing_survived(missing: Sequence[Missing], errors: Sequence[BaseException]
 
 
 def _response(
-    run: LiveRun, state: MixtureState, failures: Sequence[Missing], finished: Finished
+    run: LiveRun, state: MixtureState, failures: Sequence[Missing], finished: Finished, finish: str
 ) -> MixtureResponse:
     answered = finished.answer
     return MixtureResponse(
         text=answered.text,
         proposals=state.proposals,
-        missing=[*state.missing, *failures],
+        missing=[*state.all_missing(), *failures],
         usage=Usage.total([*state.usages(), *run.other_usage()]),
         calls=run.calls(),
         latency_seconds=run.elapsed(),
         run_id=run.run_id,
         synthesizer=answered.proposer,
-        finish=run.mixture.finish.name,
+        finish=finish,
         decision=finished.decision,
         roles=state.roles,
         condensed=state.condensed,

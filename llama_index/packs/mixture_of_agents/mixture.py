@@ -166,12 +166,14 @@ def seat_mixture(
     seating = Seating(strategy, temperatures, pick, pick_seed, roles != "fixed", defaults)
     layers = seat_layers(seating, proposers, num_layers, nb_models_by_layer)
     _check_quorum(quorum, layers)
+    way = finish_named(finish)
+    _check_finish(way, layers)
     writer = Seat.of(as_proposer(aggregator), defaults)
     takes_roles = any(seat.proposer.takes_role for layer in layers for seat in layer)
     return Mixture(
         layers=layers,
         aggregator=writer,
-        finish=finish_named(finish),
+        finish=way,
         limits=RoundLimits(quorum, quorum_grace, layer_timeout),
         timeout=timeout,
         max_concurrency=max_concurrency,
@@ -202,6 +204,21 @@ def _role_writer(
     if not takes_roles:
         return None
     return aggregator if given is None else Seat.of(as_proposer(given), defaults)
+
+
+def _check_finish(finish: Finish, layers: Sequence[Sequence[Seat]]) -> None:
+    if not layers and not finish.writes:
+        raise ConfigurationError(
+            f"finish={finish.name!r} chooses among proposals, and num_layers=1 has none. Use num_layers=2 or "
+            "more, or finish='synthesize'."
+        )
+    names = [seat.name for seat in layers[-1]] if layers else []
+    unknown = [name for name in finish.described().get("weights", {}) if name not in names]
+    if unknown:
+        raise ConfigurationError(
+            f"weights name {', '.join(map(repr, unknown))}, but in the last round there are "
+            f"{', '.join(map(repr, names))} to vote."
+        )
 
 
 def _check_quorum(quorum: int | None, layers: Sequence[Sequence[Seat]]) -> None:

@@ -103,9 +103,20 @@ async def place(
         if isinstance(said, Sampling):
             call = replace(call, sampling=said.over(call.sampling))
         elif said is not None:
-            usage = said.usage if isinstance(said, Proposal) else NOTHING_USED
-            return Outcome(call, said, usage, source=type(policy).__name__)
+            return _by_policy(call, said, type(policy).__name__)
     return await _spoken(call, speak, placing, on_retry, timeout)
+
+
+def _by_policy(call: Call, said: object, name: str) -> Outcome:
+    """What a policy answered or refused, in this call's place whoever it was recorded of."""
+    if isinstance(said, Proposal):
+        record = said.model_copy(update={"proposer": call.proposer, "layer": call.layer})
+        return Outcome(call, record, record.usage, source=name)
+    if isinstance(said, Missing):
+        update = {"proposer": call.proposer, "layer": call.layer}
+        return Outcome(call, said.model_copy(update=update), NOTHING_USED, source=name)
+    reason = f"{name} gave {type(said).__name__}; it should give a Proposal, a Missing, a Sampling or None"
+    return Outcome(call, call.missing(reason), NOTHING_USED, source=name)
 
 
 async def _asked(policy: CallPolicy, call: Call) -> Proposal | Missing | Sampling | None:

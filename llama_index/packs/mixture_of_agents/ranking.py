@@ -17,7 +17,9 @@ from llama_index.packs.mixture_of_agents.prompts import as_reference
 from llama_index.packs.mixture_of_agents.shapes import read_shape
 
 _LONGEST_REASON = 2_000
-_LONGEST_READ = 20_000
+_LONGEST_READ = 4_000
+_RUNS = re.compile(r"([\s*_`#\"'(\[])[\s*_`#\"'(\[]+")
+"""Runs of space and markup; read as one, so that a text of nothing else takes no time."""
 
 _NAMED = r"(?:draft|answer|reply|response|proposal|option|candidate|choice|number|no\.)"
 _DIGITS = (
@@ -33,6 +35,7 @@ _STATED = re.compile(
     rf"(?:(?!\b(?:because|since|as|than|but|while|not)\b)[^.\n]){{0,60}}?(?:\b{_NAMED}\b)?{_DIGITS}",
     re.IGNORECASE,
 )
+_DENIED = re.compile(r"(?:\bnot|n['\u2019]t|\bnever|\bcannot)\s+(?:\w+\s+){0,2}\Z", re.IGNORECASE)
 _MENTIONED = re.compile(rf"\b{_NAMED}{_DIGITS}", re.IGNORECASE)
 _BARE = re.compile(r"\W*(?P<number>[0-9]{1,4})(?:\W*\Z|[*_`]*(?:\s*[):,;\u2013-]|\.(?![0-9])|\s*\n))")
 
@@ -68,7 +71,8 @@ def choice_from(model: Any, message: ChatMessage, count: int) -> Choice | None:
     if shaped is not None:
         return _within(shaped, count)
     text = as_reference(message.content or "")[:_LONGEST_READ]
-    number = _number(text)
+    # Where JSON was written and could not be read, a number in it may be anyone's.
+    number = None if "{" in text else _number(_RUNS.sub(r"\1", text))
     return None if number is None else _within(Choice(choice=number, reason=text), count)
 
 
@@ -83,11 +87,16 @@ def _within(choice: Choice, count: int) -> Choice | None:
 def _number(text: str) -> int | None:
     """The draft a plain text settles on: praised, stated, alone at its beginning, or the only one named."""
     for pattern in (_PRAISED, _STATED):
-        found = pattern.search(text)
-        if found:
-            return int(found["number"])
+        for found in pattern.finditer(text):
+            if not _is_denied(text, found):
+                return int(found["number"])
     bare = _BARE.match(text)
     if bare:
         return int(bare["number"])
-    named = {int(found["number"]) for found in _MENTIONED.finditer(text)}
+    named = {int(found["number"]) for found in _MENTIONED.finditer(text) if not _is_denied(text, found)}
     return named.pop() if len(named) == 1 else None
+
+
+def _is_denied(text: str, found: re.Match[str]) -> bool:
+    """Whether a "not" stands right before what was found."""
+    return bool(_DENIED.search(text, max(0, found.start() - 30), found.start()))

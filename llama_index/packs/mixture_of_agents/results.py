@@ -159,6 +159,7 @@ class Cast(BaseModel):
         layer: The first round these roles are for.
         roles: In proposer order.
         is_fixed: Nobody wrote them for this question: the fixed ones stand in.
+        written: How many were written; fixed ones fill up.
         writing: The role writer's answer; None where it gave none.
     """
 
@@ -167,6 +168,7 @@ class Cast(BaseModel):
     layer: int
     roles: list[Role]
     is_fixed: bool = False
+    written: int = 0
     writing: Proposal | None = None
 
 

@@ -58,6 +58,8 @@ class MixtureState(BaseModel):
         messages: The caller's conversation.
         proposals: Of every closed round, in layer order, then proposer order.
         missing: Likewise.
+        beside: Who gave nothing though asked, but for a proposal: to write roles, to condense a round. No
+            draft is missing for that.
         roles: Written for the question, or standing in where they could not be.
         condensed: What rounds passed on in one text.
         spent: What answers used that are not kept.
@@ -68,6 +70,7 @@ class MixtureState(BaseModel):
     messages: list[ChatMessage] = Field(default_factory=list)
     proposals: list[Proposal] = Field(default_factory=list)
     missing: list[Missing] = Field(default_factory=list)
+    beside: list[Missing] = Field(default_factory=list)
     roles: list[Cast] = Field(default_factory=list)
     condensed: list[Proposal] = Field(default_factory=list)
     spent: list[Usage] = Field(default_factory=list)
@@ -78,6 +81,10 @@ class MixtureState(BaseModel):
         layer = last_round_with_proposals([proposal.layer for proposal in self.proposals])
         proposals = [proposal for proposal in self.proposals if proposal.layer == layer]
         return proposals, [missing for missing in self.missing if missing.layer == layer]
+
+    def all_missing(self) -> list[Missing]:
+        """Every call so far that gave nothing, in layer order."""
+        return sorted([*self.beside, *self.missing], key=lambda gone: gone.layer)
 
     def passed_on(self) -> tuple[list[Proposal], list[Missing]]:
         """What the next round reads: the condensed text of the last one, where there is one."""
@@ -120,6 +127,7 @@ class LiveRun:
         outcomes: What became of them, of open rounds too.
         watches: Who is told what goes on.
         streamed: What has been streamed of the answer.
+        state: What the run has come to, as of its last step.
         deadline: The timer of the run's `timeout`.
         watch: The task that ends this when the run does.
         closing: Called once the run is over, to let go of what it held.
@@ -135,6 +143,7 @@ class LiveRun:
     outcomes: dict[Place, Outcome] = field(default_factory=dict)
     watches: Sequence[RunWatch] = ()
     streamed: str = ""
+    state: MixtureState = field(default_factory=MixtureState)
     deadline: asyncio.TimerHandle | None = None
     watch: asyncio.Task[None] | None = None
     closing: list[Callable[[], None]] = field(default_factory=list)
@@ -174,6 +183,11 @@ class LiveRun:
         for task in self._working:
             task.cancel()
         self.ended(asyncio.CancelledError("the run was cancelled"))
+        self.close()
+
+    def give_up(self, error: BaseException) -> None:
+        """The run never began: whoever watches is told, and nothing is held any more."""
+        self.ended(error)
         self.close()
 
     def watch_all(self, tell: Callable[[RunWatch], None]) -> None:
@@ -259,13 +273,17 @@ class LiveRun:
             latency_seconds=self.elapsed(),
             run_id=self.run_id,
             finish=self.mixture.finish.name,
+            roles=self.state.roles,
+            condensed=self.state.condensed,
+            stopped_after=self.state.stopped_after,
         )
 
     def _record(self, place: Place) -> Proposal | Missing:
         if place in self.outcomes:
             return self.outcomes[place].record
         reason = "had not answered when the run's timeout passed"
-        return Missing(proposer=self.asked[place].proposer, layer=place[0], reason=reason)
+        asked = self.asked[place]
+        return Missing(proposer=asked.proposer, layer=place[0], reason=reason)
 
 
 _current: ContextVar[LiveRun] = ContextVar("mixture_of_agents_run")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -63,8 +64,27 @@ def read_shape(model: Any, message: ChatMessage, shape: type[Shape]) -> Shape | 
 
 
 def shape_in_text(text: str, shape: type[Shape]) -> Shape | None:
-    """The answer in that shape somewhere in a text, as JSON or nearly; the last, where there are several."""
+    """The answer in that shape somewhere in a text, as JSON or nearly; none where several differ."""
     return _from_values(list(_json_values(as_reference(text)[:_LONGEST])), shape)
+
+
+def arguments_as_text(message: ChatMessage) -> str:
+    """The arguments of a message's tool calls as one JSON text; empty for no call.
+
+    A model may call the tool once for each part: what is a list in several calls is one list here.
+    """
+    texts = [arguments for _, _, arguments in tool_calls_of(message)]
+    values = [value for text in texts for value in _json_values(text[:_LONGEST]) if isinstance(value, dict)]
+    if len(values) < 2:
+        return texts[0] if texts else ""
+    merged: dict[str, Any] = {}
+    for value in values:
+        for name, item in value.items():
+            held = merged.get(name)
+            merged[name] = (
+                [*held, *item] if isinstance(held, list) and isinstance(item, list) else held or item
+            )
+    return json.dumps(merged, ensure_ascii=False)
 
 
 def strict_schema(schema: Any) -> Any:
@@ -90,10 +110,16 @@ def _with_tool(
     from llama_index.core.program.function_program import get_function_tool
 
     tool = get_function_tool(_with_strict_schema(shape))
-    # Some classes append to the list they are given.
-    prepared = model._prepare_chat_with_tools_compat(
-        [tool], chat_history=list(messages), tool_required=_can_require(model)
-    )
+    try:
+        # Some classes append to the list they are given.
+        prepared = model._prepare_chat_with_tools_compat(
+            [tool], chat_history=list(messages), tool_required=_can_require(model)
+        )
+    except Exception:
+        _logger.warning(
+            "%s cannot be given a tool; it is asked in words", type(model).__name__, exc_info=True
+        )
+        return list(messages), {}
     return list(prepared.pop("messages")), prepared
 
 
@@ -128,11 +154,13 @@ def _called_with(model: Any, message: ChatMessage) -> list[Any]:
 
 
 def _from_values(values: Sequence[Any], shape: type[Shape]) -> Shape | None:
-    """The last of the values that has the shape; or all that fit into its one list."""
-    for value in reversed(values):
-        made = _made(value, shape)
-        if made is not None:
-            return made
+    """The value that has the shape; or all that fit into its one list.
+
+    Several that differ are no answer: one of them may be quoted from a text that was to be judged.
+    """
+    made = [fitting for value in values if (fitting := _made(value, shape)) is not None]
+    if made:
+        return made[0] if all(other == made[0] for other in made) else None
     field = _only_list(shape)
     return _listed(values, shape, field) if field else None
 

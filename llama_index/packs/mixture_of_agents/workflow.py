@@ -9,22 +9,22 @@ import asyncio
 import contextvars
 import functools
 import logging
-import time
 import uuid
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
 from typing_extensions import Unpack
 from workflows import Context, Workflow, step
+from workflows.errors import WorkflowCancelledByUser
 from workflows.events import Event, StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
 
 from llama_index.packs.mixture_of_agents.asking import ask_for_roles, ask_proposer, ask_to_condense
-from llama_index.packs.mixture_of_agents.checkpoint import Checkpoint, checkpoint_path
+from llama_index.packs.mixture_of_agents.beginning import live_run
+from llama_index.packs.mixture_of_agents.checkpoint import checkpoint_path
 from llama_index.packs.mixture_of_agents.events import (
     AskEvent,
     CastEvent,
@@ -38,10 +38,7 @@ from llama_index.packs.mixture_of_agents.events import (
 from llama_index.packs.mixture_of_agents.finishing import answer
 from llama_index.packs.mixture_of_agents.mixture import seat_mixture
 from llama_index.packs.mixture_of_agents.options import MixtureOptions
-from llama_index.packs.mixture_of_agents.placing import Placing
-from llama_index.packs.mixture_of_agents.policies import CallWatch, RunStart, RunWatch
 from llama_index.packs.mixture_of_agents.progress import Progress
-from llama_index.packs.mixture_of_agents.proposers import CallPolicy
 from llama_index.packs.mixture_of_agents.results import Missing, Proposal
 from llama_index.packs.mixture_of_agents.runs import (
     LiveRun,
@@ -130,46 +127,21 @@ class MixtureOfAgentsWorkflow(Workflow):
         run_id, begin = kwargs.pop("run_id", None) or uuid.uuid4().hex, super().run
 
         def begun() -> WorkflowHandler:
-            run = self._live_run(start_event, run_id)
+            run = live_run(self.mixture, self._slots, start_event, run_id)
             run.streams, run.aggregator_options = streams, aggregator_options or {}
-            handler = begun_in(run, lambda: begin(ctx=ctx, start_event=start_event, run_id=run_id, **kwargs))
+            try:
+                handler = begun_in(
+                    run, lambda: begin(ctx=ctx, start_event=start_event, run_id=run_id, **kwargs)
+                )
+            except BaseException as error:
+                run.give_up(error)
+                raise
             self._arm_deadline(run, handler)
             run.watch = asyncio.ensure_future(_end_with(run, handler))
             return handler
 
         # A context of its own: what takes part in a run may set variables for all of it, and no one else.
         return contextvars.copy_context().run(begun)
-
-    def _live_run(self, event: StartEvent | None, run_id: str) -> LiveRun:
-        policies: list[CallPolicy] = []
-        placing = Placing(self._slots, policies, self.mixture.max_retries, time.monotonic, self.mixture.meter)
-        run = LiveRun(self.mixture, placing, run_id, started=time.monotonic())
-        messages = conversation(event.query_str, event.messages) if isinstance(event, AskEvent) else []
-        try:
-            if isinstance(event, AskEvent) and event.checkpoint is not None:
-                fingerprint = self.mixture.fingerprint(messages)
-                checkpoint = Checkpoint(event.checkpoint, fingerprint, self.mixture.facts)
-                policies.append(checkpoint)
-                run.closing.append(checkpoint.close)
-            self._take_part(run, policies, messages)
-        except BaseException as error:
-            run.ended(error)
-            run.close()
-            raise
-        return run
-
-    def _take_part(self, run: LiveRun, policies: list[CallPolicy], messages: Sequence[ChatMessage]) -> None:
-        """Ask each policy for its part in this run, in order."""
-        for policy in self.mixture.policies:
-            part: Any = policy
-            if hasattr(policy, "for_run"):
-                part = policy.for_run(RunStart(run.run_id, messages, self.mixture.facts, self.mixture.meter))
-            if hasattr(part, "before"):
-                policies.append(part)
-            if isinstance(part, RunWatch):
-                run.watches = [*run.watches, part]
-            if isinstance(part, CallWatch):
-                run.placing = replace(run.placing, watches=[*run.placing.watches, part])
 
     def _arm_deadline(self, run: LiveRun, handler: WorkflowHandler) -> None:
         if self.mixture.timeout is None:
@@ -196,7 +168,7 @@ class MixtureOfAgentsWorkflow(Workflow):
         run = current_run()
         with run.work():
             state = await ask_for_roles(run, await ctx.store.get_state(), ev.layer, _progress(ctx, run))
-        await ctx.store.set_state(state)
+        await _keep(ctx, run, state)
         return self._fan_out(ev.layer)
 
     @step
@@ -219,10 +191,11 @@ class MixtureOfAgentsWorkflow(Workflow):
         state = (await ctx.store.get_state()).with_outcomes(in_proposer_order(events))
         with run.work():
             state = await _stopped_early(run, state, layer, _progress(ctx, run))
-        await ctx.store.set_state(state)
+        await _keep(ctx, run, state)
         if state.stopped_after is not None:
             return SynthesizeEvent(layer=self.mixture.num_layers)
-        if self.mixture.condenses and layer < len(self.mixture.layers) and state.proposals:
+        has_more = layer < len(self.mixture.layers)
+        if self.mixture.condenses and has_more and any(p.layer == layer for p in state.proposals):
             return CondenseEvent(layer=layer)
         return self._open(ctx, layer + 1)
 
@@ -234,7 +207,7 @@ class MixtureOfAgentsWorkflow(Workflow):
         run = current_run()
         with run.work():
             state = await ask_to_condense(run, await ctx.store.get_state(), ev.layer, _progress(ctx, run))
-        await ctx.store.set_state(state)
+        await _keep(ctx, run, state)
         return self._open(ctx, ev.layer + 1)
 
     @step
@@ -279,13 +252,14 @@ async def _stopped_early(run: LiveRun, state: MixtureState, layer: int, progress
     if rule is None or layer >= len(run.mixture.layers) or len(texts) < 2:
         return state
     try:
-        reason = await rule.agreed(texts)
+        # No longer than a round may take: an embedding model can hang like any other.
+        reason = await asyncio.wait_for(rule.agreed(texts), run.mixture.limits.layer_timeout)
     except Exception:
         _logger.warning("whether round %d agrees could not be told; it goes on", layer, exc_info=True)
         return state
-    if reason is None:
+    if not reason:
         return state
-    progress.agreed(layer, reason)
+    progress.agreed(layer, str(reason))
     return state.model_copy(update={"stopped_after": layer})
 
 
@@ -302,10 +276,18 @@ async def _end_with(run: LiveRun, handler: WorkflowHandler) -> None:
     its tasks.
     """
     try:
-        # Its error is for whoever awaits the handler.
-        await asyncio.gather(handler.stop_event_result(), return_exceptions=True)
+        # Its error is for whoever awaits the handler, and for whoever watches the run.
+        (outcome,) = await asyncio.gather(handler.stop_event_result(), return_exceptions=True)
+        if isinstance(outcome, BaseException) and not isinstance(outcome, WorkflowCancelledByUser):
+            run.ended(outcome)
     finally:
         run.end()
+
+
+async def _keep(ctx: Context[MixtureState], run: LiveRun, state: MixtureState) -> None:
+    """What the run has come to, for the next step and for a deadline that strikes."""
+    run.state = state
+    await ctx.store.set_state(state)
 
 
 def _progress(ctx: Context[MixtureState], run: LiveRun) -> Progress:

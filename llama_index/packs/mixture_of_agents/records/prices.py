@@ -68,6 +68,11 @@ even Ollama's: nobody here knows who pays for them."""
 FREE = Rate(input=0.0, output=0.0)
 
 
+def _utc_now() -> datetime:
+    # Not a lambda: a pack can be pickled, and its prices with it.
+    return datetime.now(timezone.utc)
+
+
 class Prices:
     """Knows what calls cost; a `policies.Meter`.
 
@@ -86,7 +91,7 @@ class Prices:
         self,
         overrides: Mapping[str, Any] | None = None,
         *,
-        now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+        now: Callable[[], datetime] = _utc_now,
     ) -> None:
         rates = rates_from(overrides)
         exact = {name: rate for name, rate in rates.items() if not _is_pattern(name)}
