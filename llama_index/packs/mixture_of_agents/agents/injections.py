@@ -59,8 +59,8 @@ FORMS = (
     ),
     _form(
         "gives new instructions",
-        r"\b(?:new|updated|revised|real|actual|true)\s+(?:system\s+)?(?:instructions?|task|objective|goal|prompt)"
-        r"\s*(?::|is\b|are\b)",
+        r"\b(?:new|updated|revised)\s+(?:system\s+)?(?:instructions?|task|objective|goal|prompt)\s*:",
+        r"\bthe\s+(?:real|actual|true)\s+(?:instructions?|task|objective|goal|prompt)\s*(?::|is\b|are\b)",
         r"\byour\s+(?:new|only|real|actual)\s+(?:task|job|goal|objective|instructions?)\b",
         r"\binstead\s*,?\s+(?:you\s+(?:must|should|will)|respond|reply|answer|output|say|write)\b",
     ),
@@ -112,7 +112,7 @@ FORMS = (
     ),
     _form(
         "orders a tool or command",
-        r"\b(?:call|invoke|use|execute|run)\s+(?:the\s+)?[`'\"]?\w{2,40}[`'\"]?\s+(?:tool|function|plugin)\b",
+        r"\b(?:call|invoke|execute|run)\s+(?:the\s+)?[`'\"]?\w{2,40}[`'\"]?\s+(?:tool|function|plugin)\b",
         r"\b(?:curl|wget|iwr|invoke-webrequest)\b[^\n|]{1,200}\|\s*(?:ba|z|da)?sh\b",
         r"^\s*(?:action|tool_call|function_call)\s*:\s*\S",
         r"<tool_call>|\"tool_calls?\"\s*:",
@@ -133,9 +133,9 @@ FORMS = (
     ),
     _form(
         "dictates the verdict",
-        r"\b(?:conclude|report|state|say|answer|respond|classify|mark)\b[^\n]{0,40}?\b(?:that\s+)?(?:this|it|everything"
-        r"|the\s+\w+|all\s+\w+)\s+(?:is|are|was|were|as)\s+(?:\w+\s+){0,2}?(?:benign|harmless|safe|false\s+positives?"
-        r"|legitimate|authori[sz]ed|clean)\b",
+        r"\b(?:conclude|report|state|say|answer|respond)\b[^\n]{0,20}?\bthat\s+(?:\w+\s+){1,4}?(?:is|are|was|were)"
+        r"\s+(?:\w+\s+){0,2}?(?:benign|harmless|safe|false\s+positives?|legitimate|authori[sz]ed|clean)\b",
+        r"\b(?:classify|mark|label)\s+(?:\w+\s+){1,4}?as\s+(?:benign|harmless|safe|legitimate|clean)\b",
     ),
 )
 """Looked for in order; each is reported once for a text."""
@@ -155,7 +155,7 @@ def suspicions(text: str, where: str) -> list[Suspicion]:
         if (match := form.pattern.search(plain))
     ]
     if _TAGS.search(text[:LONGEST_READ]):
-        said = "".join(chr(ord(sign) - 0xE0000) for match in _TAGS.findall(text)[:5] for sign in match)
+        said = " ".join(map(_visible, _TAGS.findall(text)[:5]))
         found.append(Suspicion(where=where, form="hides text in invisible characters", excerpt=said[:200]))
     return found
 
@@ -168,8 +168,12 @@ def all_suspicions(texts: Iterable[tuple[str, str]]) -> list[Suspicion]:
 
 def _readable(text: str) -> str:
     """A text as a model would read it: without invisible characters, look-alikes in their usual form."""
-    shown = _TAGS.sub(lambda match: "".join(chr(ord(sign) - 0xE0000) for sign in match[0]), text)
+    shown = _TAGS.sub(lambda match: f" {_visible(match[0])} ", text)
     return unicodedata.normalize("NFKC", _INVISIBLE.sub("", shown))
+
+
+def _visible(tags: str) -> str:
+    return "".join(chr(ord(sign) - 0xE0000) for sign in tags)
 
 
 def _excerpt(text: str, match: re.Match[str]) -> str:
