@@ -18,13 +18,13 @@ from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.runs import (
     Asked,
     LiveRun,
-    MixtureState,
     begun_in,
     conversation,
     current_run,
 )
 from llama_index.packs.mixture_of_agents.sampling import Sampling
 from llama_index.packs.mixture_of_agents.slots import CallSlots
+from llama_index.packs.mixture_of_agents.states import MixtureState
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 
 MESSAGE = st.builds(ChatMessage, role=st.sampled_from(["system", "user", "assistant"]), content=st.text())

@@ -43,9 +43,8 @@ from llama_index.packs.mixture_of_agents import (
 from llama_index.packs.mixture_of_agents.events import ProposalEvent, ProposeEvent
 from llama_index.packs.mixture_of_agents.prompts import fence_marker
 from llama_index.packs.mixture_of_agents.proposers import Call
-from llama_index.packs.mixture_of_agents.runs import MixtureState
+from llama_index.packs.mixture_of_agents.states import MixtureState
 from llama_index.packs.mixture_of_agents.testing import LatencyLLM, ScriptedLLM
-from llama_index.packs.mixture_of_agents.workflow import in_proposer_order
 
 NEVER = 30.0  # seconds; no test waits so long
 
@@ -222,7 +221,10 @@ def test_outcomes_stand_in_proposer_order_whatever_the_order_of_arrival(
         else ProposalEvent(layer=1, index=index, missing=outcome)
         for index, outcome in enumerate(outcomes)
     ]
-    assert in_proposer_order(data.draw(st.permutations(events))) == outcomes
+    closed = MixtureState().with_stage(data.draw(st.permutations(events))).closed()
+    assert closed.proposals == [outcome for outcome in outcomes if isinstance(outcome, Proposal)]
+    assert closed.missing == [outcome for outcome in outcomes if isinstance(outcome, Missing)]
+    assert closed.staged == []
 
 
 async def test_the_response_lists_every_proposal_as_it_was_given_in_layer_and_proposer_order() -> None:

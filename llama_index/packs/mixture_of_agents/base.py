@@ -16,6 +16,7 @@ from llama_index.packs.mixture_of_agents.checkpoint import checkpoint_path
 from llama_index.packs.mixture_of_agents.checks import has_methods, shown
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.finishes import Finish
+from llama_index.packs.mixture_of_agents.gate.protocol import Gate
 from llama_index.packs.mixture_of_agents.llm import MixtureOfAgentsLLM, StreamItem, answer_of, stream_of
 from llama_index.packs.mixture_of_agents.policies import RunPolicy
 from llama_index.packs.mixture_of_agents.proposers import CallPolicy
@@ -69,7 +70,7 @@ class MixtureOfAgentsPack(BaseLlamaPack):
         pass_on: What the next round reads: all "proposals", or one text "condensed" by the aggregator.
         stop_early: Skip the remaining rounds when proposals agree: `agreement.Agreement(...)` or
             `agreement.Similarity(...)`; None for never.
-        gate: Reserved.
+        gate: Who decides which proposers a question is worth (`gate.load_gate`); None for all of them.
         budget: Most that a run may cost: US dollars, or `records.budget.Budget(...)`; None for no limit.
         trace: Where each run is recorded: a path, `records.trace.Trace(...)`, or True for a file a run in
             logs/moa; None for nowhere.
@@ -110,7 +111,7 @@ class MixtureOfAgentsPack(BaseLlamaPack):
         finish: str | Finish = "synthesize",
         pass_on: str = "proposals",
         stop_early: EarlyStop | None = None,
-        gate: None = None,
+        gate: Gate | None = None,
         budget: float | RunPolicy | None = None,
         trace: bool | str | Path | RunPolicy | None = None,
         prices: Mapping[str, Any] | None = None,

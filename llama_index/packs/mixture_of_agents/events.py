@@ -29,6 +29,12 @@ class CastEvent(Event):
     layer: int
 
 
+class GateEvent(Event):
+    """Ask the gate whom to ask, or ask next, in the layer."""
+
+    layer: int
+
+
 class ProposeEvent(Event):
     """Ask one proposer of one layer. `layer` counts from 1, `index` from 0 in proposer order."""
 
@@ -67,8 +73,8 @@ class ProgressEvent(Event):
     Attributes:
         kind: "round" opens a layer; "asked", "answered" and "missing" name a proposer of it;
             "synthesis" opens the final answer; "retry" says a call waits and is tried again; "agreed"
-            says that the remaining rounds are skipped; "act" and "observe" say that an agent called a tool,
-            and what that brought.
+            says that the remaining rounds are skipped; "routed" says whom the gate asks; "act" and "observe"
+            say that an agent called a tool, and what that brought.
         layer: 1 for the first round; `num_layers` for the synthesis.
         proposer: Whom it is about; empty for "round".
         seconds: How long the call took, or how long a retry will wait.
@@ -81,7 +87,9 @@ class ProgressEvent(Event):
         output: What the tool answered, of bounded length; `reason` has it, too, where the tool failed.
     """
 
-    kind: Literal["round", "asked", "answered", "missing", "retry", "synthesis", "agreed", "act", "observe"]
+    kind: Literal[
+        "round", "asked", "answered", "missing", "retry", "synthesis", "agreed", "routed", "act", "observe"
+    ]
     layer: int
     proposer: str = ""
     seconds: float = 0.0

@@ -79,6 +79,7 @@ class MixtureFacts(BaseModel):
         finish: How the last round becomes an answer: its `name`, and its settings.
         pass_on: What the next round reads: all "proposals", or one "condensed" text.
         stop_early: When remaining rounds are skipped: a `name` and settings; None for never.
+        gate: Who decides whom to ask: its `name`, and its settings; None where all are asked.
         timeout: Seconds for a whole run; None for no limit.
         layer_timeout: Seconds for a round; None for no limit.
         max_retries: Tries after the first, for transient failures.
@@ -95,6 +96,7 @@ class MixtureFacts(BaseModel):
     finish: dict[str, Any] = Field(default_factory=lambda: {"name": "synthesize"})
     pass_on: str = "proposals"
     stop_early: dict[str, Any] | None = None
+    gate: dict[str, Any] | None = None
     timeout: float | None = None
     layer_timeout: float | None = None
     max_retries: int = 2

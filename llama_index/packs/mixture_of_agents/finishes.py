@@ -22,6 +22,7 @@ from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.packs.mixture_of_agents.checks import has_methods, shown, whole_number
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.extracting import Extractor, extractor_label, extractor_named
+from llama_index.packs.mixture_of_agents.gate.protocol import Gate
 from llama_index.packs.mixture_of_agents.prompts import as_reference, ranking_messages
 from llama_index.packs.mixture_of_agents.ranking import Choice, choice_among, choice_from
 from llama_index.packs.mixture_of_agents.results import Decision, Missing, Proposal, Task
@@ -78,12 +79,14 @@ class Desk(Protocol):
         proposals: Of the last round that has any, in proposer order; empty when nobody proposed.
         missing: Who that round lacks.
         writers: Who may be asked, best first: the aggregator, then the models whose proposals these are.
+        gate: Who knows how far to trust whom; None for nobody.
     """
 
     messages: Sequence[ChatMessage]
     proposals: Sequence[Proposal]
     missing: Sequence[Missing]
     writers: Sequence[Seat]
+    gate: Gate | None
 
     async def ask(self, request: Request) -> tuple[Proposal | Missing, ChatMessage | None]:
         """Place a call; what came of it, with the whole message where there is one."""
@@ -225,6 +228,8 @@ async def _choice(
 class Vote:
     """The answer that most drafts give; the text is the first draft that gives it. No model is asked.
 
+    With a gate, and without weights of its own, answers count as the gate has learned to trust them.
+
     Args:
         extract: What counts as a draft's answer: "answer", "number", "choice", "text", "regex:PATTERN", or
             a function of the text that gives the answer or None.
@@ -251,9 +256,22 @@ class Vote:
 
     async def finish(self, desk: Desk) -> Finished | None:
         """The proposal of the majority; ties go to the earliest proposer and are reported."""
-        decision = voted(desk.proposals, self._extractor, self._weights)
+        decision = self._verdict(desk) or voted(desk.proposals, self._extractor, self._weights_at(desk))
         chosen = next(p for p in desk.proposals if p.proposer == decision.chosen)
         return Finished(chosen, decision=decision)
+
+    def _verdict(self, desk: Desk) -> Decision | None:
+        """What a gate that can name the answer says, where the caller gave no weights."""
+        if self._weights or not has_methods(desk.gate, "verdict"):
+            return None
+        judge: Any = desk.gate
+        decision: Decision | None = judge.verdict(desk.messages, desk.proposals)
+        return decision
+
+    def _weights_at(self, desk: Desk) -> Mapping[str, float] | None:
+        if self._weights or desk.gate is None:
+            return self._weights
+        return desk.gate.weights(desk.messages, desk.proposals)
 
 
 def _chosen(proposal: Proposal, reason: str) -> Finished:

@@ -22,9 +22,10 @@ from llama_index.packs.mixture_of_agents.prompts import without_tool_turns
 from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal, Usage
 from llama_index.packs.mixture_of_agents.retries import describe
-from llama_index.packs.mixture_of_agents.runs import LiveRun, MixtureState
+from llama_index.packs.mixture_of_agents.runs import LiveRun
 from llama_index.packs.mixture_of_agents.sampling import split_options
 from llama_index.packs.mixture_of_agents.seats import Seat
+from llama_index.packs.mixture_of_agents.states import MixtureState
 from llama_index.packs.mixture_of_agents.synthesis import candidates, speak
 
 
@@ -83,6 +84,7 @@ class RunDesk:
         proposals, missing = state.references()
         self.proposals: Sequence[Proposal] = proposals
         self.missing: Sequence[Missing] = missing
+        self.gate = run.mixture.gate
         self.writers: Sequence[Seat] = candidates(run.mixture.aggregator, run.mixture.layers, proposals)
         self.failures: list[Missing] = []
         self._written: Proposal | None = None
@@ -187,5 +189,6 @@ def _response(
         roles=state.roles,
         condensed=state.condensed,
         stopped_after=state.stopped_after,
+        routed=state.routed,
         message=finished.message or ChatMessage(role=MessageRole.ASSISTANT, content=answered.text),
     )

@@ -21,6 +21,7 @@ from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.facts import MixtureFacts
 from llama_index.packs.mixture_of_agents.fingerprints import plain
 from llama_index.packs.mixture_of_agents.finishes import Finish, finish_named
+from llama_index.packs.mixture_of_agents.gate.protocol import Gate
 from llama_index.packs.mixture_of_agents.options import check_limits, check_ways, checked_policies
 from llama_index.packs.mixture_of_agents.policies import Meter, RunPolicy
 from llama_index.packs.mixture_of_agents.proposers import CallPolicy, Proposer, check_sampling
@@ -31,7 +32,16 @@ from llama_index.packs.mixture_of_agents.seats import Seat
 from llama_index.packs.mixture_of_agents.spreading import Temperatures
 from llama_index.packs.mixture_of_agents.strategies import Strategy
 
-_FINGERPRINTED = {"layers", "aggregator", "role_writer", "roles_per", "finish", "pass_on", "stop_early"}
+_FINGERPRINTED = {
+    "layers",
+    "aggregator",
+    "role_writer",
+    "roles_per",
+    "finish",
+    "pass_on",
+    "stop_early",
+    "gate",
+}
 _WORDS = ("AGGREGATE", "REFINE", "MATERIAL", "ABSENT", "HOW_TO_REPLY", "CONDENSE", "RANK", "WRITE_ROLES")
 
 
@@ -52,6 +62,7 @@ class Mixture:
         roles_per: "run" or "layer": how often.
         condenses: Rounds pass on one text instead of all proposals.
         stop_early: When remaining rounds are skipped; None for never.
+        gate: Who decides whom to ask; None where all are.
         meter: Knows what calls cost; None for nobody.
         config: What it was built from, as JSON; None for nothing.
     """
@@ -68,6 +79,7 @@ class Mixture:
     roles_per: str = "run"
     condenses: bool = False
     stop_early: EarlyStop | None = None
+    gate: Gate | None = None
     meter: Meter | None = None
     config: Mapping[str, Any] | None = None
 
@@ -97,6 +109,7 @@ class Mixture:
             finish=self.finish.described(),
             pass_on="condensed" if self.condenses else "proposals",
             stop_early=None if self.stop_early is None else self.stop_early.described(),
+            gate=None if self.gate is None else self.gate.described(),
             timeout=self.timeout,
             layer_timeout=self.limits.layer_timeout,
             max_retries=self.max_retries,
@@ -134,7 +147,7 @@ def seat_mixture(
     finish: str | Finish = "synthesize",
     pass_on: str = "proposals",
     stop_early: EarlyStop | None = None,
-    gate: None = None,
+    gate: Gate | None = None,
     budget: RunPolicy | None = None,
     trace: RunPolicy | None = None,
     meter: Meter | None = None,
@@ -183,6 +196,7 @@ def seat_mixture(
         roles_per=roles,
         condenses=pass_on == "condensed",
         stop_early=stop_early,
+        gate=gate,
         meter=meter,
         config=config,
     )

@@ -13,6 +13,7 @@ from llama_index.packs.mixture_of_agents.agreement import EarlyStop
 from llama_index.packs.mixture_of_agents.checks import has_methods, seconds, shown, whole_number
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.finishes import Finish
+from llama_index.packs.mixture_of_agents.gate.protocol import Gate
 from llama_index.packs.mixture_of_agents.policies import Meter, RunPolicy
 from llama_index.packs.mixture_of_agents.proposers import CallPolicy
 from llama_index.packs.mixture_of_agents.spreading import Temperatures
@@ -39,7 +40,7 @@ class MixtureOptions(TypedDict, total=False):
     finish: str | Finish
     pass_on: str
     stop_early: EarlyStop | None
-    gate: None
+    gate: Gate | None
     budget: RunPolicy | None
     trace: RunPolicy | None
     meter: Meter | None
@@ -84,8 +85,8 @@ def check_ways(
     metering = "an object with measured(call, text, usage), such as records.prices.Prices(), or None"
     _methods("meter", meter, metering, "measured")
     _check_config(config)
-    if gate is not None:
-        raise ConfigurationError("gate is reserved for a later version; leave it None.")
+    gating = "a gate, such as gate.load_gate(folder), with decide(), weights() and described(), or None"
+    _methods("gate", gate, gating, "decide", "weights", "described")
 
 
 def _one_of(name: str, value: object, valid: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from workflows.events import Event
 from llama_index.packs.mixture_of_agents.events import DeltaEvent, ProgressEvent
 from llama_index.packs.mixture_of_agents.hearing import Listener, Moment, listen
 from llama_index.packs.mixture_of_agents.proposers import Call
-from llama_index.packs.mixture_of_agents.results import Missing, Proposal
+from llama_index.packs.mixture_of_agents.results import Missing, Proposal, Routing
 from llama_index.packs.mixture_of_agents.retries import describe, status_of
 
 
@@ -36,6 +36,14 @@ class Progress:
         """The proposals of a round agree, so the remaining ones are skipped."""
         if self._write is not None:
             self._write(ProgressEvent(kind="agreed", layer=layer, reason=reason))
+
+    def routed(self, routing: Routing) -> None:
+        """The gate says whom to ask, or that it is enough."""
+        if self._write is not None:
+            whom = ", ".join(routing.asked)
+            self._write(
+                ProgressEvent(kind="routed", layer=routing.layer, proposer=whom, reason=routing.reason)
+            )
 
     def asks(self, call: Call, kind: Literal["asked", "synthesis"] = "asked") -> None:
         """A call goes out; what an agent does to answer it is told, too."""

@@ -194,6 +194,26 @@ class Decision(BaseModel):
     ties: list[str] = Field(default_factory=list)
 
 
+class Routing(BaseModel):
+    """What a gate decided: whom to ask of a layer, or that what is there is enough.
+
+    Attributes:
+        layer: The layer.
+        asked: Who was asked then, the best first; empty for enough.
+        scores: The gate's score of each proposer it could tell.
+        confidence: The probability that the answers there are right; None where the gate does not say.
+        reason: Why, in words.
+    """
+
+    model_config = _FROZEN
+
+    layer: int
+    asked: list[str] = Field(default_factory=list)
+    scores: dict[str, float] = Field(default_factory=dict)
+    confidence: float | None = None
+    reason: str = ""
+
+
 class MixtureResponse(BaseModel):
     """The mixture's answer, and how it came about. `str()` of it is the answer alone.
 
@@ -211,6 +231,7 @@ class MixtureResponse(BaseModel):
         roles: Who proposed in which role, where roles were written for the question.
         condensed: What was passed on after each round, where that was condensed.
         stopped_after: The round after which the others were skipped because its proposals agreed.
+        routed: What the gate decided, in order; empty without one.
         message: The final assistant message; it carries tool calls where there are any.
     """
 
@@ -229,6 +250,7 @@ class MixtureResponse(BaseModel):
     roles: list[Cast] = Field(default_factory=list)
     condensed: list[Proposal] = Field(default_factory=list)
     stopped_after: int | None = None
+    routed: list[Routing] = Field(default_factory=list)
     message: ChatMessage = Field(default_factory=lambda: ChatMessage(role=MessageRole.ASSISTANT), repr=False)
 
     @property

@@ -1,9 +1,8 @@
-"""A run: its state, which is data, and its live side, which is not.
+"""The live side of a run: what only exists while the process does.
 
-`MixtureState` is what a run has come to; it stands in the workflow's store and serialises. `LiveRun` is
-what only exists while the process does: the clock, rounds in progress, errors with their tracebacks,
-policies. Steps find it through a context variable that every task of the run inherits, so concurrent
-runs never meet. It knows no prompts.
+The clock, rounds in progress, errors with their tracebacks, policies. Steps find it through a context
+variable that every task of the run inherits, so concurrent runs never meet. What a run has come to is data,
+and in `states`. It knows no prompts.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
-from pydantic import BaseModel, Field
 
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, MixtureTimeoutError
 from llama_index.packs.mixture_of_agents.mixture import Mixture
@@ -26,15 +24,14 @@ from llama_index.packs.mixture_of_agents.policies import RunWatch
 from llama_index.packs.mixture_of_agents.prompts import as_reference
 from llama_index.packs.mixture_of_agents.results import (
     CallUsage,
-    Cast,
     Missing,
     MixtureResponse,
     Proposal,
-    Role,
     Task,
     Usage,
 )
-from llama_index.packs.mixture_of_agents.rounds import Round, last_round_with_proposals
+from llama_index.packs.mixture_of_agents.rounds import Round
+from llama_index.packs.mixture_of_agents.states import MixtureState
 
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
@@ -48,68 +45,6 @@ class Asked(NamedTuple):
 
     proposer: str
     task: Task
-
-
-class MixtureState(BaseModel):
-    """What a run has come to; all of it serialises.
-
-    Attributes:
-        run_id: The run's identity.
-        messages: The caller's conversation.
-        proposals: Of every closed round, in layer order, then proposer order.
-        missing: Likewise.
-        beside: Who gave nothing though asked, but for a proposal: to write roles, to condense a round. No
-            draft is missing for that.
-        roles: Written for the question, or standing in where they could not be.
-        condensed: What rounds passed on in one text.
-        spent: What answers used that are not kept.
-        stopped_after: The round whose proposals agreed, so that the others are skipped.
-    """
-
-    run_id: str = ""
-    messages: list[ChatMessage] = Field(default_factory=list)
-    proposals: list[Proposal] = Field(default_factory=list)
-    missing: list[Missing] = Field(default_factory=list)
-    beside: list[Missing] = Field(default_factory=list)
-    roles: list[Cast] = Field(default_factory=list)
-    condensed: list[Proposal] = Field(default_factory=list)
-    spent: list[Usage] = Field(default_factory=list)
-    stopped_after: int | None = None
-
-    def references(self) -> tuple[list[Proposal], list[Missing]]:
-        """The proposals the next call sees, of the last round that has any, and who that round lacks."""
-        layer = last_round_with_proposals([proposal.layer for proposal in self.proposals])
-        proposals = [proposal for proposal in self.proposals if proposal.layer == layer]
-        return proposals, [missing for missing in self.missing if missing.layer == layer]
-
-    def all_missing(self) -> list[Missing]:
-        """Every call so far that gave nothing, in layer order."""
-        return sorted([*self.beside, *self.missing], key=lambda gone: gone.layer)
-
-    def passed_on(self) -> tuple[list[Proposal], list[Missing]]:
-        """What the next round reads: the condensed text of the last one, where there is one."""
-        proposals, missing = self.references()
-        condensed = [text for text in self.condensed if proposals and text.layer == proposals[0].layer]
-        return condensed or proposals, missing
-
-    def roles_at(self, layer: int) -> list[Role]:
-        """The roles for that layer, for its seats that take one; empty where none were written."""
-        casts = [cast for cast in self.roles if cast.layer <= layer]
-        return casts[-1].roles if casts else []
-
-    def usages(self) -> list[Usage]:
-        """What every answer so far used."""
-        written = [cast.writing for cast in self.roles if cast.writing is not None]
-        kept = (*self.proposals, *self.condensed, *written)
-        return [*(record.usage for record in kept), *self.spent]
-
-    def with_outcomes(self, outcomes: Sequence[Proposal | Missing]) -> MixtureState:
-        """This state and one more closed round, given in proposer order."""
-        proposals = [outcome for outcome in outcomes if isinstance(outcome, Proposal)]
-        missing = [outcome for outcome in outcomes if isinstance(outcome, Missing)]
-        return self.model_copy(
-            update={"proposals": [*self.proposals, *proposals], "missing": [*self.missing, *missing]}
-        )
 
 
 @dataclass
@@ -169,6 +104,10 @@ class LiveRun:
             texts = [as_reference(proposal.text) for proposal in proposals]
             self._material[known] = (texts, [gone.proposer for gone in missing])
         return self._material[known]
+
+    def open_round(self, layer: int) -> None:
+        """A stage of that layer begins; the one before, if there was one, is closed."""
+        self._rounds.pop(layer, None)
 
     def end_round(self, layer: int) -> None:
         """Everyone of that layer is in."""
@@ -276,6 +215,7 @@ class LiveRun:
             roles=self.state.roles,
             condensed=self.state.condensed,
             stopped_after=self.state.stopped_after,
+            routed=self.state.routed,
         )
 
     def _record(self, place: Place) -> Proposal | Missing:

@@ -22,32 +22,39 @@ from workflows.errors import WorkflowCancelledByUser
 from workflows.events import Event, StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
 
-from llama_index.packs.mixture_of_agents.asking import ask_for_roles, ask_proposer, ask_to_condense
+from llama_index.packs.mixture_of_agents.asking import ask_proposer
 from llama_index.packs.mixture_of_agents.beginning import live_run
+from llama_index.packs.mixture_of_agents.between_rounds import (
+    ask_for_roles,
+    ask_to_condense,
+    stopped_early,
+)
 from llama_index.packs.mixture_of_agents.checkpoint import checkpoint_path
 from llama_index.packs.mixture_of_agents.events import (
     AskEvent,
     CastEvent,
     CondenseEvent,
     DeadlineEvent,
+    GateEvent,
     ProgressEvent,
     ProposalEvent,
     ProposeEvent,
     SynthesizeEvent,
 )
 from llama_index.packs.mixture_of_agents.finishing import answer
+from llama_index.packs.mixture_of_agents.gating import route
 from llama_index.packs.mixture_of_agents.mixture import seat_mixture
 from llama_index.packs.mixture_of_agents.options import MixtureOptions
 from llama_index.packs.mixture_of_agents.progress import Progress
-from llama_index.packs.mixture_of_agents.results import Missing, Proposal
+from llama_index.packs.mixture_of_agents.results import Proposal
 from llama_index.packs.mixture_of_agents.runs import (
     LiveRun,
-    MixtureState,
     begun_in,
     conversation,
     current_run,
 )
 from llama_index.packs.mixture_of_agents.slots import CallSlots
+from llama_index.packs.mixture_of_agents.states import MixtureState
 
 _logger = logging.getLogger(__name__)
 
@@ -156,20 +163,34 @@ class MixtureOfAgentsWorkflow(Workflow):
     @step
     async def begin(
         self, ctx: Context[MixtureState], ev: AskEvent
-    ) -> list[ProposeEvent] | CastEvent | SynthesizeEvent | DeadlineEvent:
+    ) -> list[ProposeEvent] | CastEvent | GateEvent | SynthesizeEvent | DeadlineEvent:
         """Take the question in and open the first layer; the deadline's event comes from its timer."""
         messages = conversation(ev.query_str, ev.messages)
         await ctx.store.set_state(MixtureState(run_id=current_run().run_id, messages=messages))
         return self._open(ctx, layer=1)
 
     @step
-    async def cast(self, ctx: Context[MixtureState], ev: CastEvent) -> list[ProposeEvent]:
+    async def cast(self, ctx: Context[MixtureState], ev: CastEvent) -> list[ProposeEvent] | GateEvent:
         """Have roles written for the question, then open the layer they are for."""
         run = current_run()
         with run.work():
             state = await ask_for_roles(run, await ctx.store.get_state(), ev.layer, _progress(ctx, run))
         await _keep(ctx, run, state)
         return self._fan_out(ev.layer)
+
+    @step
+    async def gate(
+        self, ctx: Context[MixtureState], ev: GateEvent
+    ) -> list[ProposeEvent] | CastEvent | CondenseEvent | GateEvent | SynthesizeEvent:
+        """Ask those whom the gate names, or close the layer when it has enough."""
+        run = current_run()
+        with run.work():
+            state, chosen = await route(run, await ctx.store.get_state(), ev.layer, _progress(ctx, run))
+            if chosen:
+                run.open_round(ev.layer)
+                await _keep(ctx, run, state)
+                return [ProposeEvent(layer=ev.layer, index=index) for index in chosen]
+            return await self._close(ctx, run, state, ev.layer)
 
     @step
     async def propose(self, ctx: Context[MixtureState], ev: ProposeEvent) -> ProposalEvent:
@@ -184,13 +205,22 @@ class MixtureOfAgentsWorkflow(Workflow):
     @step
     async def aggregate(
         self, ctx: Context[MixtureState], events: list[ProposalEvent]
-    ) -> list[ProposeEvent] | CastEvent | CondenseEvent | SynthesizeEvent:
+    ) -> list[ProposeEvent] | CastEvent | CondenseEvent | GateEvent | SynthesizeEvent:
         """Collect a round, in proposer order whatever the order of arrival, and go on."""
         layer, run = events[0].layer, current_run()
         run.end_round(layer)
-        state = (await ctx.store.get_state()).with_outcomes(in_proposer_order(events))
+        state = (await ctx.store.get_state()).with_stage(events)
+        if self.mixture.gate is not None:
+            await _keep(ctx, run, state)
+            return GateEvent(layer=layer)
         with run.work():
-            state = await _stopped_early(run, state, layer, _progress(ctx, run))
+            return await self._close(ctx, run, state, layer)
+
+    async def _close(
+        self, ctx: Context[MixtureState], run: LiveRun, state: MixtureState, layer: int
+    ) -> list[ProposeEvent] | CastEvent | CondenseEvent | GateEvent | SynthesizeEvent:
+        """A layer has all its answers: stop early, condense, or open the next."""
+        state = await stopped_early(run, state.closed(), layer, _progress(ctx, run))
         await _keep(ctx, run, state)
         if state.stopped_after is not None:
             return SynthesizeEvent(layer=self.mixture.num_layers)
@@ -202,7 +232,7 @@ class MixtureOfAgentsWorkflow(Workflow):
     @step
     async def condense(
         self, ctx: Context[MixtureState], ev: CondenseEvent
-    ) -> list[ProposeEvent] | CastEvent | SynthesizeEvent:
+    ) -> list[ProposeEvent] | CastEvent | GateEvent | SynthesizeEvent:
         """Put a round's proposals into one text, then open the next."""
         run = current_run()
         with run.work():
@@ -233,7 +263,7 @@ class MixtureOfAgentsWorkflow(Workflow):
 
     def _open(
         self, ctx: Context[MixtureState], layer: int
-    ) -> list[ProposeEvent] | CastEvent | SynthesizeEvent:
+    ) -> list[ProposeEvent] | CastEvent | GateEvent | SynthesizeEvent:
         if layer > len(self.mixture.layers):
             return SynthesizeEvent(layer=layer)
         _progress(ctx, current_run()).round(layer)
@@ -241,32 +271,10 @@ class MixtureOfAgentsWorkflow(Workflow):
             return CastEvent(layer=layer)
         return self._fan_out(layer)
 
-    def _fan_out(self, layer: int) -> list[ProposeEvent]:
+    def _fan_out(self, layer: int) -> list[ProposeEvent] | GateEvent:
+        if self.mixture.gate is not None:
+            return GateEvent(layer=layer)
         return [ProposeEvent(layer=layer, index=i) for i in range(len(self.mixture.layers[layer - 1]))]
-
-
-async def _stopped_early(run: LiveRun, state: MixtureState, layer: int, progress: Progress) -> MixtureState:
-    """The state, marked where the round's proposals agree so far that the remaining ones are skipped."""
-    rule = run.mixture.stop_early
-    texts = [proposal.text for proposal in state.proposals if proposal.layer == layer]
-    if rule is None or layer >= len(run.mixture.layers) or len(texts) < 2:
-        return state
-    try:
-        # No longer than a round may take: an embedding model can hang like any other.
-        reason = await asyncio.wait_for(rule.agreed(texts), run.mixture.limits.layer_timeout)
-    except Exception:
-        _logger.warning("whether round %d agrees could not be told; it goes on", layer, exc_info=True)
-        return state
-    if not reason:
-        return state
-    progress.agreed(layer, str(reason))
-    return state.model_copy(update={"stopped_after": layer})
-
-
-def in_proposer_order(events: Sequence[ProposalEvent]) -> list[Proposal | Missing]:
-    """A round's outcomes by the proposers' places, whatever the order they came in."""
-    ordered = sorted(events, key=lambda event: event.index)
-    return [outcome for event in ordered if (outcome := event.proposal or event.missing) is not None]
 
 
 async def _end_with(run: LiveRun, handler: WorkflowHandler) -> None:
