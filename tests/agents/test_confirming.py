@@ -131,7 +131,7 @@ async def test_a_run_that_waits_for_a_person_can_be_put_away_and_taken_up_again(
     again = crew.workflow.run(ctx=ctx)
     assert again.ctx is not None
     again.ctx.send_event(PlanDecisionEvent())
-    response = await again
+    response: Any = await again
     assert [one.task for one in response.results] == ["t1", "t2", "t3"]
 
 

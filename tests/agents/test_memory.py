@@ -39,7 +39,7 @@ TOOL, ARGUMENTS, QUESTION = {
 
 async def main():
     call = ToolCallBlock(tool_call_id="1", tool_name=TOOL, tool_kwargs=ARGUMENTS)
-    script = [ChatMessage(role="assistant", blocks=[call]), "done"]
+    script: list[Any] = [ChatMessage(role="assistant", blocks=[call]), "done"]
     model = ScriptedLLM(script, is_function_calling_model=True)
     notebook = Notebook(path)
     if number == 3:
@@ -184,10 +184,10 @@ async def test_the_working_memory_is_llama_indexs_own() -> None:
 async def test_an_agent_that_calls_its_memory_in_a_run_keeps_it(tmp_path: Path) -> None:
     notebook = Notebook(tmp_path / "notes.db")
     call = ToolCallBlock(tool_call_id="1", tool_name="remember", tool_kwargs={"text": "Oslo is cold"})
-    script = [ChatMessage(role="assistant", blocks=[call]), "kept"]
+    script: list[Any] = [ChatMessage(role="assistant", blocks=[call]), "kept"]
     agent = FunctionAgent(
         name="ann",
-        tools=MemoryTools(notebook, "ann").tools(),
+        tools=list(MemoryTools(notebook, "ann").tools()),
         llm=ScriptedLLM(script, is_function_calling_model=True),
     )
     async with RunMemory("r", notebook=notebook) as memory:

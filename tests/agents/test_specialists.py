@@ -64,10 +64,10 @@ def test_the_model_decides_how_it_uses_tools(folder: DataFolder, calls: bool) ->
 async def test_a_specialist_answers_with_what_its_tools_found(folder: DataFolder) -> None:
     sql = "SELECT sum(amount) FROM sales"
     call = ToolCallBlock(tool_call_id="1", tool_name="query", tool_kwargs={"sql": sql})
-    script = [ChatMessage(role="assistant", blocks=[call]), "7.5 in all"]
+    script: list[Any] = [ChatMessage(role="assistant", blocks=[call]), "7.5 in all"]
     model = ScriptedLLM(script, is_function_calling_model=True)
     agent = data_specialist(CsvFolder(folder)).agent(model)
-    result = await agent.run("How much was sold?")
+    result: Any = await agent.run("How much was sold?")
     assert str(result) == "7.5 in all"
     assert [call.tool_output.raw_output.rows for call in result.tool_calls] == [[[7.5]]]
 

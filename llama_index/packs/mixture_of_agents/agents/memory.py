@@ -10,6 +10,7 @@ here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from types import TracebackType
 from typing import Annotated, Any
 
@@ -65,7 +66,7 @@ class NotesMemoryBlock(BaseMemoryBlock[str]):
             return
         known = await in_thread(lambda: self.notebook.inspect(self.agent))
         for text in await self.extractor.facts(messages, [note.text for note in known]):
-            await in_thread(lambda text=text: self.notebook.remember(self.agent, text, run_id=self.run_id))
+            await in_thread(partial(self.notebook.remember, self.agent, text, run_id=self.run_id))
 
     def relevant(self, query: str) -> list[Note]:
         """The agent's preferences, the newest first, then its facts that have to do with a text."""

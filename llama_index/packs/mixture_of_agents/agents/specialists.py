@@ -78,7 +78,7 @@ class Specialist:
             name=self.name,
             description=self.skills,
             system_prompt=self.instructions,
-            tools=all_bounded([*self.tools, *more_tools]),
+            tools=list(all_bounded([*self.tools, *more_tools])),
             llm=llm,
         )
 

@@ -18,8 +18,8 @@ from llama_index.packs.mixture_of_agents.facts import SeatFacts
 from llama_index.packs.mixture_of_agents.gate.ballots import Panel
 from llama_index.packs.mixture_of_agents.gate.calibration import Platt
 from llama_index.packs.mixture_of_agents.gate.jury import Finding, Jury
+from llama_index.packs.mixture_of_agents.gate.order import check_fit
 from llama_index.packs.mixture_of_agents.gate.protocol import GateDecision, question_of
-from llama_index.packs.mixture_of_agents.gate.seating import check_fit
 from llama_index.packs.mixture_of_agents.results import Decision, Proposal
 
 

@@ -19,8 +19,8 @@ from llama_index.packs.mixture_of_agents.gate.cascade import CascadeGate
 from llama_index.packs.mixture_of_agents.gate.conditional_logit import RIDGE
 from llama_index.packs.mixture_of_agents.gate.folds import cross_fitted
 from llama_index.packs.mixture_of_agents.gate.jury import Juror, Jury, learned
+from llama_index.packs.mixture_of_agents.gate.order import Order, groups_of
 from llama_index.packs.mixture_of_agents.gate.readings import Reader
-from llama_index.packs.mixture_of_agents.gate.seating import Order, groups_of
 from llama_index.packs.mixture_of_agents.gate.targets import Target
 
 
@@ -80,7 +80,7 @@ def train_cascade(
         reader: What an answer is.
         target: What the threshold is to keep to.
         seed: Of the folds.
-        first: How many of the cheapest are asked at once; see `seating.groups_of`.
+        first: How many of the cheapest are asked at once; see `order.groups_of`.
         ridge: The juries' L2 penalty.
     """
     groups = groups_of(order, first)

@@ -17,9 +17,9 @@ from llama_index.packs.mixture_of_agents.facts import SeatFacts
 from llama_index.packs.mixture_of_agents.gate.ballots import Floats, Panel
 from llama_index.packs.mixture_of_agents.gate.cascade import CascadeGate
 from llama_index.packs.mixture_of_agents.gate.jury import Jury
+from llama_index.packs.mixture_of_agents.gate.order import check_fit
 from llama_index.packs.mixture_of_agents.gate.protocol import GateDecision, question_of
 from llama_index.packs.mixture_of_agents.gate.scoring_gate import ScoringGate, lead
-from llama_index.packs.mixture_of_agents.gate.seating import check_fit
 from llama_index.packs.mixture_of_agents.results import Decision, Proposal
 
 ESCALATED_ANYWAY = 0.6

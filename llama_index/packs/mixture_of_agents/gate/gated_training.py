@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from llama_index.packs.mixture_of_agents.gate.ballots import Case, Floats, Panel
+from llama_index.packs.mixture_of_agents.gate.ballots import Case, Panel
 from llama_index.packs.mixture_of_agents.gate.cascade_training import (
     Judged,
     Staged,
@@ -16,11 +17,11 @@ from llama_index.packs.mixture_of_agents.gate.cascade_training import (
     stages_of,
 )
 from llama_index.packs.mixture_of_agents.gate.gated import GatedCascade, straight_below
+from llama_index.packs.mixture_of_agents.gate.order import Order, groups_of
 from llama_index.packs.mixture_of_agents.gate.question_features import QuestionFeatures
 from llama_index.packs.mixture_of_agents.gate.readings import Reader
 from llama_index.packs.mixture_of_agents.gate.scoring_gate import TOP_K, ScoringGate
 from llama_index.packs.mixture_of_agents.gate.scoring_training import scored_by
-from llama_index.packs.mixture_of_agents.gate.seating import Order, groups_of
 from llama_index.packs.mixture_of_agents.gate.targets import Target
 
 _NO_STOP = -1.0
@@ -46,7 +47,7 @@ def train_gated(
         target: What the cascade's threshold is to keep to, those that go straight counted in.
         features: Of questions.
         seed: Of the folds, and of the network's beginning.
-        first: How many of the cheapest are asked at once; see `seating.groups_of`.
+        first: How many of the cheapest are asked at once; see `order.groups_of`.
         embed: Name of the embedding model in `features`.
     """
     scored = scored_by("network", cases, order, reader, features, seed)
@@ -73,7 +74,7 @@ def train_gated(
     return GatedCascade(network, cascade, straight, facts)
 
 
-def _without_dearest(whole: Staged) -> tuple[Staged, Floats]:
+def _without_dearest(whole: Staged) -> tuple[Staged, Any]:
     """The cascade's own stages; and whether the dearest alone is right."""
     place = whole.judged.right.shape[1] - 2
     judged = Judged(
@@ -83,7 +84,7 @@ def _without_dearest(whole: Staged) -> tuple[Staged, Floats]:
     return staged, whole.judged.right[:, place]
 
 
-def _with_straight(staged: Staged, alone: Floats, goes: Floats) -> Staged:
+def _with_straight(staged: Staged, alone: Any, goes: Any) -> Staged:
     """Who goes straight stops nowhere, and is answered by the dearest alone."""
     right = staged.judged.right.copy()
     right[:, -1] = np.where(goes, alone, right[:, -1])

@@ -48,12 +48,12 @@ def train_network(rows: Floats, right: Floats, seed: int, balance: float = BALAN
     inputs, known = torch.tensor((rows - mean) / spread), torch.tensor(~np.isnan(right))
     target = torch.tensor(np.nan_to_num(right))
     weights = _beginning(rows.shape[1], right, seed)
-    biases = {"params": weights[1::2], "weight_decay": 0.0}
-    optimizer = torch.optim.AdamW([{"params": weights[0::2]}, biases], lr=_RATE, weight_decay=_DECAY)
+    pulled: list[dict[str, Any]] = [{"params": weights[0::2]}, {"params": weights[1::2], "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(pulled, lr=_RATE, weight_decay=_DECAY)
     for _ in range(_STEPS):
         optimizer.zero_grad()
         logits = torch.tanh(inputs @ weights[0] + weights[1]) @ weights[2] + weights[3]
-        _loss(logits, target, known, balance).backward()  # type: ignore[no-untyped-call]
+        _loss(logits, target, known, balance).backward()
         optimizer.step()
     return GatingNetwork(mean, spread, *(weight.detach().numpy() for weight in weights))
 

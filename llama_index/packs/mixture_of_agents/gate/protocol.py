@@ -40,13 +40,11 @@ class GateDecision(BaseModel):
 
 
 class Gate(Protocol):
-    """Decides whom a question is worth asking.
+    """Decides whom a question is worth asking."""
 
-    Attributes:
-        name: Its kind: "rules", "neighbours", "network" or "cascade"; or one of the caller's own.
-    """
-
-    name: str
+    @property
+    def name(self) -> str:
+        """Its kind: "rules", "neighbours", "network", "cascade", "gated"; or one of the caller's own."""
 
     def described(self) -> dict[str, Any]:
         """Its kind and settings, as JSON."""

@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from llama_index.packs.mixture_of_agents.checks import shortened
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.facts import SeatFacts
+from llama_index.packs.mixture_of_agents.gate.order import check_fit
 from llama_index.packs.mixture_of_agents.gate.protocol import GateDecision, question_of
-from llama_index.packs.mixture_of_agents.gate.seating import check_fit
 from llama_index.packs.mixture_of_agents.results import Proposal
 
 _LONGEST = 20_000

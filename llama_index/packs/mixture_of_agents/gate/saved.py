@@ -23,11 +23,11 @@ from llama_index.packs.mixture_of_agents.gate.gated import GatedCascade
 from llama_index.packs.mixture_of_agents.gate.jury import Jury
 from llama_index.packs.mixture_of_agents.gate.neighbours import Neighbours
 from llama_index.packs.mixture_of_agents.gate.network import GatingNetwork
+from llama_index.packs.mixture_of_agents.gate.order import check_same
 from llama_index.packs.mixture_of_agents.gate.question_features import QuestionFeatures
 from llama_index.packs.mixture_of_agents.gate.readings import Reader
 from llama_index.packs.mixture_of_agents.gate.rules import RuleGate
 from llama_index.packs.mixture_of_agents.gate.scoring_gate import Scorer, ScoringGate
-from llama_index.packs.mixture_of_agents.gate.seating import check_same
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -93,7 +93,7 @@ def read_gate(
 def _manifest(folder: Path) -> dict[str, Any]:
     file = folder / MANIFEST
     try:
-        found = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
+        found: Any = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
     except OSError as error:
         raise ConfigurationError(
             f"There is no gate at {folder} ({error}). Make one with: moa gate train FILE -o {folder}"
@@ -108,7 +108,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
             f"{file} is of gate schema {schema}, and this version reads up to {SCHEMA}. "
             "Run: pip install -U llama-index-packs-mixture-of-agents"
         )
-    return found
+    kept: dict[str, Any] = found
+    return kept
 
 
 def _no_number(constant: str) -> None:

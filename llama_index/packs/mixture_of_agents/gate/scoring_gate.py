@@ -21,9 +21,9 @@ from llama_index.packs.mixture_of_agents.gate.calibration import Platt
 from llama_index.packs.mixture_of_agents.gate.jury import Jury
 from llama_index.packs.mixture_of_agents.gate.neighbours import Neighbours
 from llama_index.packs.mixture_of_agents.gate.network import GatingNetwork
+from llama_index.packs.mixture_of_agents.gate.order import check_fit
 from llama_index.packs.mixture_of_agents.gate.protocol import GateDecision, question_of
 from llama_index.packs.mixture_of_agents.gate.question_features import QuestionFeatures
-from llama_index.packs.mixture_of_agents.gate.seating import check_fit
 from llama_index.packs.mixture_of_agents.results import Decision, Proposal
 from llama_index.packs.mixture_of_agents.voting import tally
 

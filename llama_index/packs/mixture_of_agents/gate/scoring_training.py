@@ -18,6 +18,7 @@ from llama_index.packs.mixture_of_agents.gate.folds import cross_fitted, parted
 from llama_index.packs.mixture_of_agents.gate.jury import Jury
 from llama_index.packs.mixture_of_agents.gate.neighbours import Neighbours
 from llama_index.packs.mixture_of_agents.gate.network import GatingNetwork
+from llama_index.packs.mixture_of_agents.gate.order import Order
 from llama_index.packs.mixture_of_agents.gate.question_features import QuestionFeatures
 from llama_index.packs.mixture_of_agents.gate.readings import Reader
 from llama_index.packs.mixture_of_agents.gate.scoring_gate import (
@@ -28,7 +29,6 @@ from llama_index.packs.mixture_of_agents.gate.scoring_gate import (
     lead,
     vote_weight,
 )
-from llama_index.packs.mixture_of_agents.gate.seating import Order
 from llama_index.packs.mixture_of_agents.gate.targets import Target
 from llama_index.packs.mixture_of_agents.voting import tally
 
@@ -153,7 +153,7 @@ def _right(cases: Sequence[Case], models: Panel, meant: Sequence[_Answers]) -> F
 
 def _cross_fitted(rows: Floats, right: Floats, learn: _Learn, seed: int) -> Floats:
     raw = np.zeros_like(right)
-    for learning, held_out in parted(rows, seed):
+    for learning, held_out in parted(range(len(rows)), seed):
         raw[held_out] = learn(rows[learning], right[learning], seed).chances(rows[held_out])
     return raw
 

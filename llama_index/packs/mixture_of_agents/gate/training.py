@@ -14,12 +14,12 @@ from llama_index.packs.mixture_of_agents.gate.cascade_training import train_casc
 from llama_index.packs.mixture_of_agents.gate.gated import GatedCascade
 from llama_index.packs.mixture_of_agents.gate.gated_training import train_gated
 from llama_index.packs.mixture_of_agents.gate.jury import LEAST_CASES
+from llama_index.packs.mixture_of_agents.gate.order import Order, ordered
 from llama_index.packs.mixture_of_agents.gate.question_features import QuestionFeatures
 from llama_index.packs.mixture_of_agents.gate.readings import Reader
 from llama_index.packs.mixture_of_agents.gate.recorded import Sample, models_of
 from llama_index.packs.mixture_of_agents.gate.scoring_gate import TOP_K, ScoringGate
 from llama_index.packs.mixture_of_agents.gate.scoring_training import train_scoring
-from llama_index.packs.mixture_of_agents.gate.seating import Order, ordered
 from llama_index.packs.mixture_of_agents.gate.targets import HALF, Target
 
 if TYPE_CHECKING:

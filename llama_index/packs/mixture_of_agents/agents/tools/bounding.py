@@ -106,8 +106,9 @@ def bounded(
     checks.whole_number("most_characters", most_characters, 1)
     if isinstance(tool, BoundedTool):
         tool = tool.tool
+    given: object = tool
     if not isinstance(tool, BaseTool):
-        if not callable(tool) or isinstance(tool, type):
+        if not callable(given) or isinstance(given, type):
             raise ConfigurationError(
                 f"a tool must be a LlamaIndex tool or a function; found {checks.shown(tool)}"
             )

@@ -6,6 +6,7 @@ Everything is one SELECT, so a source that only reads is enough. Where results g
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -177,7 +178,7 @@ def _trimmed(name: str) -> str:
     )
 
 
-def _one(source: Source, sql: str, limits: Limits) -> list[int]:
+def _one(source: Source, sql: str, limits: Limits) -> list[Any]:
     return select(source, sql, _all(limits)).rows[0]
 
 

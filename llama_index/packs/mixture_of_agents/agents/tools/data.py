@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 from llama_index.core.tools import FunctionTool
 from pydantic import BaseModel, Field
@@ -16,9 +17,9 @@ from pydantic import BaseModel, Field
 from llama_index.packs.mixture_of_agents.agents.tools import cleaning
 from llama_index.packs.mixture_of_agents.agents.tools.consent import Confirm, require_consent
 from llama_index.packs.mixture_of_agents.agents.tools.csv_tables import quoted
-from llama_index.packs.mixture_of_agents.agents.tools.database import Source, drawn, reading, select
+from llama_index.packs.mixture_of_agents.agents.tools.database import Source, reading, select
 from llama_index.packs.mixture_of_agents.agents.tools.folder import DataFolder
-from llama_index.packs.mixture_of_agents.agents.tools.rows import Limits, Rows
+from llama_index.packs.mixture_of_agents.agents.tools.rows import Limits, Rows, drawn
 from llama_index.packs.mixture_of_agents.agents.tools.typed import typed_tool
 from llama_index.packs.mixture_of_agents.errors import ToolError
 from llama_index.packs.mixture_of_agents.threads import in_thread
@@ -75,9 +76,14 @@ class DataTools:
 
     def tools(self) -> list[FunctionTool]:
         """The tools; the one that writes is among them where there is a folder to write to."""
-        reading_ones = [self.list_tables, self.describe_table, self.query, self.check_quality]
+        reading_ones: list[Callable[..., Any]] = [
+            self.list_tables,
+            self.describe_table,
+            self.query,
+            self.check_quality,
+        ]
         writing = [typed_tool(self.save_cleaned)] if self._folder else []
-        return [*map(typed_tool, reading_ones), *writing]
+        return [typed_tool(one) for one in reading_ones] + writing
 
     def list_tables(self) -> TableList:
         """List the tables of the data source and their columns. Start here."""

@@ -30,7 +30,8 @@ class DataFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        if not isinstance(path, (str, os.PathLike)) or "\0" in os.fspath(path):
+        given: object = path
+        if not isinstance(given, (str, os.PathLike)) or "\0" in str(path):
             raise ConfigurationError(f"a data folder is named by a path; found {shown(path)}")
         self.path = Path(path).expanduser().resolve()
         if not self.path.is_dir():

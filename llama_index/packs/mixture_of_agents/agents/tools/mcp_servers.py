@@ -45,7 +45,7 @@ async def mcp_tools(
         MissingExtraError: The integration is not installed.
         ConfigurationError: The server cannot be reached, or lacks a tool that was named.
     """
-    words = [server] if isinstance(server, str) else list(server)
+    words: list[Any] = [server] if isinstance(server, str) else list(server)
     if not words or not all(isinstance(word, str) and word for word in words):
         raise ConfigurationError(
             "an MCP server is a URL or the words of a command, such as ['uvx', 'a-server']"

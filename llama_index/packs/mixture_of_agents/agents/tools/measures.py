@@ -5,6 +5,8 @@ Each becomes a polars expression; there is no text that is run as code. Files an
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -95,19 +97,18 @@ def _is_date(literal: pl.Series, kind: pl.DataType) -> bool:
 def _compared(column: pl.Expr, comparison: Comparison, value: Any) -> pl.Expr:
     if value is None:
         raise ToolError("that value is no date of the form 2026-03-31 or 2026-03-31 12:00:00")
-    match comparison:
-        case "equal":
-            return column == value
-        case "not equal":
-            return column != value
-        case "less":
-            return column < value
-        case "at most":
-            return column <= value
-        case "more":
-            return column > value
-        case _:
-            return column >= value
+    compared: pl.Expr = _COMPARISONS[comparison](column, value)
+    return compared
+
+
+_COMPARISONS: Mapping[Comparison, Callable[[Any, Any], Any]] = {
+    "equal": operator.eq,
+    "not equal": operator.ne,
+    "less": operator.lt,
+    "at most": operator.le,
+    "more": operator.gt,
+    "at least": operator.ge,
+}
 
 
 def _needed(comparison: str) -> str:
