@@ -244,3 +244,12 @@ def test_rows_stand_in_order_of_asking_whatever_the_order_of_answers(
 
 def test_openings_come_from_proposals() -> None:
     assert opening(Proposal(proposer="a", layer=1, text="First.\nSecond.").text) == "First. Second."
+
+
+def test_a_line_says_whom_the_gate_asks_and_the_board_stays() -> None:
+    before = Board(rounds=1)
+    for whom, words in (("a, b", "The gate asks a, b: cheap first"), ("", "The gate asks nobody more: sure")):
+        event = ProgressEvent(kind="routed", layer=1, proposer=whom, reason=words.rpartition(": ")[2])
+        after = updated(before, event, 0.0)
+        assert after == before
+        assert lines(event, before, after) == [f"  {words}"]

@@ -138,6 +138,8 @@ def updated(board: Board, event: ProgressEvent, now: float, text: str = "") -> B
         return _opened(board, event)
     if event.kind == "agreed":
         return replace(board, agreement=printable(event.reason))
+    if event.kind == "routed":
+        return board
     if event.kind == "synthesis" and event.task == "propose":
         # Nobody is asked for the answer: it is there, among the proposals.
         return replace(_opened(board, event), rows=(), chosen=event.proposer)
@@ -194,6 +196,8 @@ def lines(event: ProgressEvent, before: Board, after: Board) -> list[str]:
         return []  # roles may come first
     if event.kind == "agreed":
         return [f"  {agreement_note(after)}"]
+    if event.kind == "routed":
+        return [f"  The gate asks {printable(event.proposer or 'nobody more')}: {printable(event.reason)}"]
     if after.chosen:
         return [after.title]
     is_first = len(after.rows) == 1 and event.kind in ("asked", "synthesis")
