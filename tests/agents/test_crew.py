@@ -13,8 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from workflows.context import JsonSerializer
 
-from llama_index.packs.mixture_of_agents import ConfigurationError, MixtureError, MixtureOfAgentsPack
-from llama_index.packs.mixture_of_agents.agents import Crew, CrewResponse, Member, Plan, Task
+from llama_index.packs.mixture_of_agents import (
+    ConfigurationError,
+    MixtureError,
+    MixtureOfAgentsPack,
+    ProgressEvent,
+)
+from llama_index.packs.mixture_of_agents.agents import Crew, CrewResponse, Member, Plan, Task, ToolUse
 from llama_index.packs.mixture_of_agents.agents.events import (
     AggregateEvent,
     AnswerEvent,
@@ -308,6 +313,32 @@ def test_a_crew_proposes_in_a_mixture() -> None:
     pack = MixtureOfAgentsPack(ScriptedLLM("final"), [crew_of().workflow, ScriptedLLM("b")], num_layers=2)
     response = pack.run("Is it?")
     assert (response.proposals[0].proposer, response.proposals[0].text) == ("crew", "the answer")
+
+
+def look(host: str) -> str:
+    """Look at a host."""
+    return f"{host} is up"
+
+
+async def test_a_crew_of_one_needs_no_planner_and_its_tools_are_seen_in_a_mixture() -> None:
+    one = member("logs", "It is up.", tools=[look], always=[ToolUse("look", {"host": "WS01"})])
+    crew = Crew([one])
+    response = await crew.arun("Is it up?")
+    assert (str(response), response.answered_by) == ("It is up.", "logs")
+    pack = MixtureOfAgentsPack(ScriptedLLM("final"), [crew.workflow, ScriptedLLM("b")], num_layers=2)
+    told: list[Any] = [event async for event in pack.astream("Is it up?")]
+    uses = [(event.kind, event.tool) for event in told if isinstance(event, ProgressEvent) and event.tool]
+    assert uses == [("act", "look"), ("observe", "look")]
+    assert told[-1].proposals[0].details["tool_calls"] == [
+        {"tool": "look", "arguments": {"host": "WS01"}, "output": "WS01 is up", "is_error": False}
+    ]
+    with pytest.raises(ConfigurationError, match="a crew of 2 needs a planner"):
+        Crew([one, member("intel")])
+
+
+async def test_a_crew_of_one_that_fails_says_why() -> None:
+    with pytest.raises(MixtureError, match="no model"):
+        await Crew([member("logs", [RuntimeError("no model")])], max_retries=0).arun("So?")
 
 
 def test_a_mixture_is_a_member_of_a_crew() -> None:

@@ -47,6 +47,9 @@ async def answer(setup: CrewSetup, state: CrewState, live: LiveCrew, tell: Tell)
         reasons = "; ".join(str(gone) for gone in state.missing)
         causes = [said.error for said in failures if said.error is not None]
         raise MixtureError(f"Nobody of the crew had an answer. {reasons}", causes=causes)
+    if len(state.results) == 1 and not failures:
+        (only,) = state.results
+        return _response(state, live, as_reference(only.text), only.agent, tell)
     text = "\n\n".join(
         f"{one.agent} ({one.task}):\n{as_reference(one.text)}" for one in state.ordered_results()
     )

@@ -32,8 +32,10 @@ class Crew:
 
     Args:
         members: `Member`s, or agents with a name and a description.
-        planner: The LLM, or Proposer, that makes plans.
-        aggregator: Who writes the answer; the planner by default, who also stands in for it.
+        planner: The LLM, or Proposer, that makes plans; None for a crew of one, whose member does the
+            request as its only task.
+        aggregator: Who writes the answer; the planner by default, who also stands in for it. With neither,
+            the result of the only member is the answer.
         name: As whom a mixture knows it.
         max_tasks: Tasks a plan may have, at most 64; a longer plan is sent back, then done without.
         max_concurrency: Tasks done at once, over all runs of this crew.
@@ -58,7 +60,7 @@ class Crew:
     def __init__(
         self,
         members: Sequence[Any],
-        planner: Any,
+        planner: Any = None,
         aggregator: Any = None,
         *,
         name: str = "crew",
@@ -72,19 +74,26 @@ class Crew:
         material_characters: int = 24_000,
     ) -> None:
         self.members = {member.name: member for member in as_members(members)}
+        if planner is None and len(self.members) > 1:
+            raise ConfigurationError(
+                f"a crew of {len(self.members)} needs a planner: pass an LLM; only a crew of one has none"
+            )
         speakers = _speakers(planner, aggregator, max_retries)
+        planning = None
+        if planner is not None:
+            planning = Planning(speakers[0], _skills(self.members.values()), max_tasks)
         self.workflow = CrewWorkflow(
             CrewSetup(
                 name=name,
                 members=self.members,
-                planning=Planning(speakers[0], _skills(self.members.values()), max_tasks),
+                planning=planning,
                 writers=[*reversed(speakers)],
                 max_tasks=max_tasks,
                 max_concurrency=max_concurrency,
                 max_retries=max_retries,
                 timeout=timeout,
                 task_timeout=task_timeout,
-                replans=replans,
+                replans=replans and planning is not None,
                 confirm=confirm,
                 material_characters=material_characters,
             )
@@ -144,7 +153,7 @@ class Crew:
 def _speakers(planner: Any, aggregator: Any, max_retries: int) -> list[Speaker]:
     """The planner, and who writes the answer where that is someone else."""
     given = [planner] if aggregator is None or aggregator is planner else [planner, aggregator]
-    proposers = [one if isinstance(one, Proposer) else Proposer(one) for one in given]
+    proposers = [one if isinstance(one, Proposer) else Proposer(one) for one in given if one is not None]
     return [Speaker(proposer, max_retries) for proposer in proposers]
 
 

@@ -119,6 +119,18 @@ class ActEvent(_AtWork):
     tool: str
     arguments: dict[str, Any] = Field(default_factory=dict)
 
+    # As LlamaIndex's own events say it, so that a crew in a mixture is heard like any agent.
+
+    @property
+    def tool_name(self) -> str:
+        """The tool's name."""
+        return self.tool
+
+    @property
+    def tool_kwargs(self) -> dict[str, Any]:
+        """What it is called with."""
+        return self.arguments
+
 
 class ObserveEvent(_AtWork):
     """An agent has a tool's answer.
@@ -130,6 +142,21 @@ class ObserveEvent(_AtWork):
 
     observation: Observation
     warnings: list[Suspicion] = Field(default_factory=list)
+
+    @property
+    def tool_name(self) -> str:
+        """The tool's name."""
+        return self.observation.tool
+
+    @property
+    def tool_kwargs(self) -> dict[str, Any]:
+        """What it was called with."""
+        return self.observation.arguments
+
+    @property
+    def tool_output(self) -> Observation:
+        """Its answer."""
+        return self.observation
 
 
 class ResultEvent(CrewEvent):

@@ -78,11 +78,13 @@ FORMS = (
         r"\[/?INST\]|<<\s*/?SYS\s*>>|</?(?:system|assistant|instructions?)>",
         r"^\s*#{1,4}\s*(?:system|instructions?|assistant|new\s+instructions?)\s*:?\s*$",
         r"^\s*(?:system|assistant|developer)\s*(?:message|prompt|note)?\s*:\s+\S",
+        r"^\s*assistant\s*:\S",
         r"\\n\\n(?:human|system|assistant)\s*:",
     ),
     _form(
         "imitates the fence",
-        r"^\s*={3,}\s*(?:end\s+of\s+)?(?:draft|material|task|request|result|tool)\b",
+        r"^\s*={3,}\s*(?:draft|material|task|request|result|output|notes)\b",
+        r"={3,}\s*end\s+of\s+(?:draft|material|task|request|result|output|notes)\b",
         r"\b(?:end|close)\s+of\s+(?:the\s+)?(?:untrusted|material|quoted|user)\s+(?:data|text|input|content)\b",
     ),
     _form(
@@ -116,12 +118,15 @@ FORMS = (
         r"\b(?:curl|wget|iwr|invoke-webrequest)\b[^\n|]{1,200}\|\s*(?:ba|z|da)?sh\b",
         r"^\s*(?:action|tool_call|function_call)\s*:\s*\S",
         r"<tool_call>|\"tool_calls?\"\s*:",
+        r"\{\s*\"(?:tool|function|action|name)\"\s*:\s*\"[^\"\n]{1,80}\"\s*,\s*"
+        r"\"(?:arguments|args|parameters|input|action_input)\"\s*:",
     ),
     _form(
         "claims authority over the model",
         r"\b(?:attention|important|urgent|notice|warning|note|message)\b[^\n]{0,20}?\b(?:to|for)?\s*(?:all\s+)?"
         r"(?:ai|llm|language\s+models?|assistants?|chatbots?|agents?)\b[^\n]{0,60}?\b(?:must|should|shall|please"
         r"|have\s+to)\b",
+        r"\b(?:important|urgent|attention)\b[^\n]{0,40}:\s*do\s+not\b",
         r"\bif\s+you\s+are\s+an?\s+(?:ai|llm|language\s+model|assistant|chatbot|agent)\b",
         r"\b(?:as|this\s+is)\s+(?:the|your)\s+(?:administrator|developer|system\s+administrator|creator|owner|openai"
         r"|anthropic)\b",

@@ -14,12 +14,12 @@ from typing import Any, Literal, TypeAlias
 from llama_index.packs.mixture_of_agents import checks
 from llama_index.packs.mixture_of_agents.agents.members import Member
 from llama_index.packs.mixture_of_agents.agents.planning import Planning
-from llama_index.packs.mixture_of_agents.agents.plans import Plan, faults
+from llama_index.packs.mixture_of_agents.agents.plans import Plan, Task, faults
 from llama_index.packs.mixture_of_agents.agents.speaking import Speaker
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, MixtureError
 
 MOST_TASKS = 64
-"""As many tasks as the runtime does at once."""
+"""As many tasks as the runtime does at once, which it reads from the class."""
 DEEPEST = 3
 """Crews inside crews: one whose own tool it is would ask itself for ever."""
 
@@ -36,8 +36,8 @@ class CrewSetup:
     Attributes:
         name: The crew's.
         members: By name.
-        planning: Makes plans.
-        writers: Who writes the answer; further ones stand in.
+        planning: Makes plans; None for a crew of one.
+        writers: Who writes the answer; further ones stand in. With none, the results are the answer.
         max_tasks: Tasks a plan may have.
         max_concurrency: Tasks done at once.
         max_retries: Tries after the first, for a model's transient failures.
@@ -50,7 +50,7 @@ class CrewSetup:
 
     name: str
     members: Mapping[str, Member]
-    planning: Planning
+    planning: Planning | None
     writers: Sequence[Speaker]
     max_tasks: int
     max_concurrency: int
@@ -90,6 +90,11 @@ class CrewSetup:
         wrong = faults(plan, list(self.members), self.max_tasks, done)
         if wrong:
             raise ConfigurationError(f"the plan cannot be carried out: {'; '.join(wrong)}")
+
+    def only_task(self, request: str) -> Plan:
+        """The plan of a crew of one."""
+        (name,) = self.members
+        return Plan(tasks=[Task(id="t1", agent=name, instructions=request)], source="given")
 
     @contextmanager
     def depth(self) -> Iterator[None]:

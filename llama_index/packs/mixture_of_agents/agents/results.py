@@ -53,6 +53,11 @@ class Observation(BaseModel):
     is_error: bool = False
     seconds: float = 0.0
 
+    @property
+    def content(self) -> str:
+        """The output, as LlamaIndex's ToolOutput calls it."""
+        return self.output
+
 
 class Note(BaseModel):
     """What one agent told another, or all of them.

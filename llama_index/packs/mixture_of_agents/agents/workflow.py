@@ -11,7 +11,7 @@ import contextvars
 import time
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from llama_index.core.base.llms.types import ChatMessage
 from workflows import Context, Workflow, step
@@ -34,7 +34,7 @@ from llama_index.packs.mixture_of_agents.agents.events import (
     WorkedEvent,
     WorkEvent,
 )
-from llama_index.packs.mixture_of_agents.agents.options import CrewSetup
+from llama_index.packs.mixture_of_agents.agents.options import MOST_TASKS, CrewSetup
 from llama_index.packs.mixture_of_agents.agents.planning import Done, Planned
 from llama_index.packs.mixture_of_agents.agents.plans import Plan, faults
 from llama_index.packs.mixture_of_agents.agents.recollection import Recollection
@@ -55,8 +55,7 @@ from llama_index.packs.mixture_of_agents.errors import (
 from llama_index.packs.mixture_of_agents.events import DeadlineEvent
 from llama_index.packs.mixture_of_agents.slots import CallSlots
 
-MOST_TASKS = 64
-"""As many tasks as the runtime does at once, which it reads from the class."""
+T = TypeVar("T")
 
 
 class CrewWorkflow(Workflow):
@@ -136,9 +135,11 @@ class CrewWorkflow(Workflow):
         live = current_crew()
         state = CrewState(run_id=live.run_id, request=ev.request, history=ev.history, plan=ev.plan)
         planned = Planned(ev.plan)
-        if ev.plan is None:
+        if ev.plan is None and self.setup.planning is None:
+            planned = Planned(self.setup.only_task(ev.request))
+        elif ev.plan is None:
             with live.work():
-                planned = await self.setup.planning.plan(ev.request, ev.history)
+                planned = await _sure(self.setup.planning).plan(ev.request, ev.history)
         missing = [] if planned.missing is None else [planned.missing]
         state = state.changed(plan=planned.plan, missing=missing, spent=planned.usages, plans_made=1)
         await ctx.store.set_state(state)
@@ -224,7 +225,7 @@ class CrewWorkflow(Workflow):
         live, state = current_crew(), await ctx.store.get_state()
         with live.work():
             done = Done(state.results, state.failed)
-            planned = await self.setup.planning.plan_again(state.request, state.history, done)
+            planned = await _sure(self.setup.planning).plan_again(state.request, state.history, done)
         state = state.changed(spent=[*state.spent, *planned.usages], plans_made=state.plans_made + 1)
         if planned.plan is None:
             gone = [planned.missing] if planned.missing is not None else []
@@ -306,10 +307,10 @@ def _request(request: Any, history: Sequence[ChatMessage], plan: Plan | None) ->
     return RequestEvent(request=request, history=list(history), plan=plan)
 
 
-def _sure(plan: Plan | None) -> Plan:
-    if plan is None:
-        raise RuntimeError("a run is past planning without a plan")
-    return plan
+def _sure(value: T | None) -> T:
+    if value is None:
+        raise RuntimeError("a run has come to a step without what the steps before should have made")
+    return value
 
 
 def _strike(handler: WorkflowHandler) -> None:
