@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Annotated, Any
 
-from llama_index.core.tools import FunctionTool
 from pydantic import Field
 
 from llama_index.packs.mixture_of_agents.agents.tools.bounding import BoundedTool, bounded
+from llama_index.packs.mixture_of_agents.agents.tools.typed import typed_tool
 from llama_index.packs.mixture_of_agents.checks import has_methods, shown
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, ToolError
 
@@ -61,8 +61,8 @@ def mixture_tool(
         gone = [str(one) for one in getattr(response, "missing", ())]
         return str(response) + (f"\n(Not heard: {'; '.join(gone)})" if gone else "")
 
-    tool = FunctionTool.from_defaults(async_fn=ask, name=name, description=description)
-    return bounded(tool, seconds=seconds)
+    ask.__doc__ = description
+    return bounded(typed_tool(ask, name=name), seconds=seconds)
 
 
 @contextmanager
