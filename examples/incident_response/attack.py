@@ -23,6 +23,7 @@ TECHNIQUES = {
     "T1021.006": "Windows Remote Management",
     "T1047": "Windows Management Instrumentation",
     "T1550.002": "Pass the Hash",
+    "T1204.002": "Malicious File",
     "T1560.001": "Archive via Utility",
 }
 _WORD = "C:\\Program Files\\Microsoft Office\\root\\Office16\\WINWORD.EXE"
@@ -97,9 +98,17 @@ class Attack:
         self._calls_home(at + 2, host, user, _POWERSHELL)
         loader = f"C:\\Users\\{user}\\AppData\\Local\\Temp\\{self._word()}.exe"
         record.sysmon(at + 6, host, 11, Image=_POWERSHELL, TargetFilename=loader)
-        record.process(at + 8, host, loader, loader, _POWERSHELL, user, _LOADER)
+        self._runs_known_file(at + 8, host, loader, _POWERSHELL, user, _LOADER)
         self._calls_home(at + 11, host, user, loader)
         return self._discovers(at + self.chance.uniform(60, 300), host, user)
+
+    def _runs_known_file(
+        self, at: float, host: Host, binary: str, parent: str, account: str, sha256: str
+    ) -> None:
+        if host.sysmon:  # the Security log has no hashes
+            self.truth.add(self.truth.indicators, sha256)
+            self.truth.add(self.truth.techniques, "T1204.002")
+        self.recorder.process(at, host, binary, binary, parent, account, sha256)
 
     def _calls_home(self, at: float, host: Host, user: str, image: str) -> None:
         self.truth.add(self.truth.indicators, *([self._domain, self._address] if host.sysmon else []))
@@ -251,7 +260,7 @@ class Attack:
             Details=f"%SystemRoot%\\{name}.exe",
         )
         binary = f"C:\\Windows\\{name}.exe"
-        record.process(at + 1.8, target, binary, binary, "services.exe", "SYSTEM", _SERVICE)
+        self._runs_known_file(at + 1.8, target, binary, "services.exe", "SYSTEM", _SERVICE)
         record.process(at + 3, target, "cmd.exe", "cmd.exe /c whoami", binary, "SYSTEM")
 
     def _wmi(self, at: float, source: Host, target: Host, account: str, ntlm: bool) -> None:

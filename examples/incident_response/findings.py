@@ -126,7 +126,7 @@ def _indicators(bundle: Bundle, telling: list[Sign]) -> list[str]:
 
 
 def _techniques(steps: list[Use], telling: list[Sign]) -> list[str]:
-    used = {step.technique for step in steps} | {sign.technique for sign in telling if sign.strong}
+    used = {step.technique for step in steps} | {sign.technique for sign in telling}
     return sorted(used | ({"T1550.002"} if any(step.by_hash for step in steps) else set()))
 
 

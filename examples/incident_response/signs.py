@@ -8,7 +8,7 @@ Who moved where is not known here.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from pydantic import BaseModel
 
@@ -236,6 +236,3 @@ def _widespread(pairs: Iterable[tuple[str, str]]) -> set[str]:
     for what, host in pairs:
         hosts.setdefault(what, set()).add(host)
     return {what for what, seen in hosts.items() if len(seen) >= SPREAD}
-
-
-Looks = Callable[[Bundle], list[Sign]]

@@ -102,6 +102,8 @@ EXTRAS_OF_ROOM = {
     "sparse_moe": ("sparse-moe",),
     "app": ("cli", "sparse-moe", "plots"),
     "records": ("otel",),
+    "gate": ("gate",),
+    "agents": ("tables", "mcp", "plots"),
 }
 # Clients whose own tables are consulted where the user has installed them, and done without elsewhere.
 CONSULTED_BY_ROOM = {"sampling": {"llama_index.llms.anthropic"}}

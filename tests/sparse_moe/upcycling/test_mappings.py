@@ -53,7 +53,8 @@ def test_logits_are_the_dense_models(
     assert type(mixture).__name__ == MAPPINGS[kind].moe_class
     for model in (dense, mixture):
         model.set_attn_implementation(attention)
-    assert float((logits_of(mixture) - logits_of(dense)).abs().max()) < 1e-5
+    # Fused attention sums in another order on each processor: 1.1e-5 was seen where others stay below 1e-6.
+    assert float((logits_of(mixture) - logits_of(dense)).abs().max()) < 1e-4
 
 
 @pytest.mark.parametrize("kind", KINDS)

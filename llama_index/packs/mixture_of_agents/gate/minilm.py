@@ -36,7 +36,7 @@ class MiniLMEmbedding(BaseEmbedding):
     def __init__(self) -> None:
         super().__init__(model_name="all-MiniLM-L6-v2", embed_batch_size=32)
         if find_spec("torch") is None or find_spec("transformers") is None:
-            raise MissingExtraError("Embedding with all-MiniLM", "sparse-moe")
+            raise MissingExtraError("Embedding with all-MiniLM", "gate")
         from transformers import AutoModel, AutoTokenizer
 
         folder = str(_folder())
