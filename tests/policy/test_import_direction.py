@@ -31,7 +31,8 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"finishes"}),
     frozenset({"synthesis", "casting", "placing"}),
     frozenset({"seats"}),
-    frozenset({"strategies", "gate", "checkpoint", "policies", "agreement"}),
+    frozenset({"strategies", "gate", "checkpoint", "agreement"}),
+    frozenset({"policies"}),
     frozenset({"proposers", "events", "voting", "ranking"}),
     frozenset({"endpoint", "retries", "layouts", "extracting", "shapes", "spreading"}),
     frozenset(
