@@ -6,10 +6,12 @@ Last of all the results are given as they are. It knows no plans beyond whose re
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from workflows.events import Event
 
 from llama_index.packs.mixture_of_agents.agents.events import AggregateEvent, AnswerEvent
+from llama_index.packs.mixture_of_agents.agents.members import Check
 from llama_index.packs.mixture_of_agents.agents.options import CrewSetup
 from llama_index.packs.mixture_of_agents.agents.prompts import aggregator_messages
 from llama_index.packs.mixture_of_agents.agents.results import CrewResponse, TaskMissing
@@ -18,6 +20,7 @@ from llama_index.packs.mixture_of_agents.agents.state import CrewState, LiveCrew
 from llama_index.packs.mixture_of_agents.errors import MixtureError
 from llama_index.packs.mixture_of_agents.events import DeltaEvent
 from llama_index.packs.mixture_of_agents.prompts import as_reference
+from llama_index.packs.mixture_of_agents.retries import describe
 
 Tell = Callable[[Event], None]
 
@@ -75,7 +78,22 @@ async def _written(writer: Speaker, setup: CrewSetup, state: CrewState, tell: Te
             warnings=len(state.warnings),
         )
     )
-    return await writer.stream(messages, lambda piece: tell(DeltaEvent(delta=piece)))
+    if setup.check is None:
+        return await writer.stream(messages, lambda piece: tell(DeltaEvent(delta=piece)))
+    said = await writer.say(messages)
+    return said if said.reason else _checked(setup.check, said, state)
+
+
+def _checked(check: Check, said: Said, state: CrewState) -> Said:
+    """What was said, or why it cannot stand on the results."""
+    sources = [
+        text for one in state.results for text in (one.text, *(seen.output for seen in one.observations))
+    ]
+    try:
+        why = check(said.text, [*sources, state.request])
+    except Exception as error:
+        why = f"its check failed: {describe(error)}"
+    return replace(said, reason=f"its words were set aside: {why}") if why else said
 
 
 def _response(state: CrewState, live: LiveCrew, text: str, writer: str, tell: Tell) -> CrewResponse:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from llama_index.core.base.llms.types import ChatMessage
 from workflows.events import Event, StopEvent
 
-from llama_index.packs.mixture_of_agents.agents.members import Member, as_members
+from llama_index.packs.mixture_of_agents.agents.members import Check, Member, as_members
 from llama_index.packs.mixture_of_agents.agents.options import Confirm, CrewSetup
 from llama_index.packs.mixture_of_agents.agents.planning import Planning
 from llama_index.packs.mixture_of_agents.agents.plans import Plan
@@ -46,6 +46,9 @@ class Crew:
         confirm: Is shown the plan before it runs: a function that returns another plan, False to carry out
             nothing, or anything else to go on; or "events" for a `PlanQuestionEvent` on the stream that waits
             for a `PlanDecisionEvent` (with `workflow.run`).
+        check: Says why an answer cannot stand on the results, or nothing; such an answer is set aside, and
+            the next one asked for, at last the results as they are. `grounding.grounded` is one. The answer
+            is not streamed then.
         material_characters: How much of all results the aggregator is given; the middle of what is longer
             is left out.
 
@@ -71,6 +74,7 @@ class Crew:
         task_timeout: float | None = 180,
         replans: bool = True,
         confirm: Confirm | Literal["events"] | None = None,
+        check: Check | None = None,
         material_characters: int = 24_000,
     ) -> None:
         self.members = {member.name: member for member in as_members(members)}
@@ -95,6 +99,7 @@ class Crew:
                 task_timeout=task_timeout,
                 replans=replans and planning is not None,
                 confirm=confirm,
+                check=check,
                 material_characters=material_characters,
             )
         )

@@ -6,7 +6,7 @@ It describes who there is and refuses what cannot work; it does no task.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from llama_index.core.tools import BaseTool
 
@@ -22,6 +22,9 @@ from llama_index.packs.mixture_of_agents.agents.tools.bounding import (
 )
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.proposers import Proposer
+
+Check: TypeAlias = Callable[[str, Sequence[str]], str]
+"""Of a text and what it rests on: why it cannot stand, or an empty text."""
 
 
 class Member:
@@ -48,6 +51,8 @@ class Member:
         max_tool_calls: Tool calls in one task.
         tool_seconds: The longest a tool may take that has no bound of its own.
         tool_characters: The longest text it may answer, likewise.
+        check: Says why its words cannot stand on what its tools found and it was given, or nothing; such
+            words are set aside, and what was found is the result. `grounding.grounded` is one.
         material_characters: How much of others' results, tool output and memories it is given; the middle of
             what is longer is left out.
 
@@ -72,12 +77,13 @@ class Member:
         max_tool_calls: int = 16,
         tool_seconds: float = SECONDS,
         tool_characters: int = MOST_CHARACTERS,
+        check: Check | None = None,
         material_characters: int = 12_000,
     ) -> None:
         given = llm_or_agent if isinstance(llm_or_agent, Proposer) else Proposer(llm_or_agent, name=name)
         self.proposer = given.replaced(name=name)
         self.name, self.skills, self.role = name, skills, role
-        self.memory, self.extractor = memory, extractor
+        self.memory, self.extractor, self.check = memory, extractor, check
         self.timeout = timeout
         self.max_iterations, self.max_tool_calls = max_iterations, max_tool_calls
         self.tool_seconds, self.tool_characters = tool_seconds, tool_characters
@@ -133,6 +139,11 @@ class Member:
         if self.memory is not None and not checks.has_methods(self.memory, "recall", "remember"):
             raise ConfigurationError(
                 f"the memory of {self.name!r} must be a Notebook; found {checks.shown(self.memory)}"
+            )
+        if self.check is not None and not callable(self.check):
+            raise ConfigurationError(
+                f"the check of {self.name!r} must be a function of a text and its sources; found "
+                f"{checks.shown(self.check)}"
             )
         if self.extractor is not None and self.memory is None:
             raise ConfigurationError(f"{self.name!r} has an extractor and no memory to keep what it draws")

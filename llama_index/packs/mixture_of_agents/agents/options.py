@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from llama_index.packs.mixture_of_agents import checks
-from llama_index.packs.mixture_of_agents.agents.members import Member
+from llama_index.packs.mixture_of_agents.agents.members import Check, Member
 from llama_index.packs.mixture_of_agents.agents.planning import Planning
 from llama_index.packs.mixture_of_agents.agents.plans import Plan, Task, faults
 from llama_index.packs.mixture_of_agents.agents.speaking import Speaker
@@ -45,6 +45,7 @@ class CrewSetup:
         task_timeout: Seconds for a task; None for no limit.
         replans: Whether a second plan is made after failures.
         confirm: Who is shown the plan before it is carried out.
+        check: Says why an answer cannot stand.
         material_characters: How much of all results the aggregator is given.
     """
 
@@ -59,6 +60,7 @@ class CrewSetup:
     task_timeout: float | None
     replans: bool
     confirm: Confirm | Literal["events"] | None
+    check: Check | None
     material_characters: int
 
     def __post_init__(self) -> None:
@@ -75,7 +77,7 @@ class CrewSetup:
                 f"{checks.shown(self.confirm)}"
             )
 
-    def check(self, plan: Any, done: Collection[str] = ()) -> None:
+    def check_plan(self, plan: Any, done: Collection[str] = ()) -> None:
         """Refuse a plan that cannot be carried out.
 
         Args:

@@ -111,7 +111,7 @@ class CrewWorkflow(Workflow):
             said = user_msg.content if isinstance(user_msg, ChatMessage) else user_msg
             start_event = _request(request or said or "", chat_history or history, plan)
         if isinstance(start_event, RequestEvent) and start_event.plan is not None:
-            self.setup.check(start_event.plan)
+            self.setup.check_plan(start_event.plan)
         run_id, begin = kwargs.pop("run_id", None) or uuid.uuid4().hex, super().run
 
         def begun() -> WorkflowHandler:
@@ -266,7 +266,7 @@ class CrewWorkflow(Workflow):
         changed = await ask_for_consent(self.setup.confirm, plan)
         live.go_on()
         if changed is not plan:
-            self.setup.check(changed, state.done)
+            self.setup.check_plan(changed, state.done)
             await ctx.store.set_state(state.changed(plan=changed))
         return PlannedEvent()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
@@ -140,7 +140,7 @@ class _Work:
             self._suspect(text, f"a memory of {self._member.name}")
         notes = [("notes of earlier runs", "\n".join(recalled.notes))] if recalled.notes else []
         self._history = recalled.history
-        said = await self._reason([*parts, *found, *notes])
+        said = self._checked(await self._reason([*parts, *found, *notes]), [*parts, *notes])
         if said.text and not said.reason:
             await self._recollection.keep(self._task_text(), said.text)
         return said
@@ -192,6 +192,19 @@ class _Work:
             failed = "failed: " if seen.is_error else ""
             found.append((f"output of {use.tool}", f"{failed}{seen.output}"))
         return found
+
+    def _checked(self, said: Said, parts: list[tuple[str, str]]) -> Said:
+        """What was said, or why it cannot stand on what was found."""
+        check = self._member.check
+        found = [one.output for one in self._box.observations]
+        if check is None or said.reason or not found:
+            return said
+        given = [text for _, text in parts]
+        try:
+            why = check(said.text, [*found, *given, self._task_text()])
+        except Exception as error:
+            why = f"its check failed: {describe(error)}"
+        return replace(said, reason=f"its words were set aside: {why}") if why else said
 
     async def _reason(self, parts: list[tuple[str, str]]) -> Said:
         if self._member.loops:

@@ -172,10 +172,15 @@ def _default_pack(
 
     # One that says nothing stands in, so that options are checked before anything is fetched.
     standing_in = pack(MockLLM())
-    return pack(_local_model(view)) if prepares else standing_in
+    return pack(local_model(view)) if prepares else standing_in
 
 
-def _local_model(view: View) -> Any:
+def local_model(view: View) -> Any:
+    """The embedded default, made ready under a view's eyes.
+
+    Raises:
+        ConfigurationError: It cannot be made.
+    """
     local = llm_named(f"sparse-moe:{default_directory(view)}")
     if "repetition_penalty" not in type(local).model_fields:
         return local
