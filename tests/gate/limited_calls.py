@@ -6,12 +6,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
 
 from llama_index.packs.mixture_of_agents.facts import MixtureFacts, ModelIdentity, SeatFacts
 from llama_index.packs.mixture_of_agents.gate.capacity import Capacity
 from llama_index.packs.mixture_of_agents.gate.gauges import MINUTE
+from llama_index.packs.mixture_of_agents.gate.limits import Limits
 from llama_index.packs.mixture_of_agents.gate.run_capacity import RunCapacity
 from llama_index.packs.mixture_of_agents.policies import Meter, RunStart
 from llama_index.packs.mixture_of_agents.proposers import Call
@@ -56,6 +58,11 @@ def call(
 def proposal(to: Call, used: int | None = None, cost: float | None = None) -> Proposal:
     usage = Usage(prompt_tokens=0 if used is not None else None, completion_tokens=used, cost_usd=cost)
     return Proposal(proposer=to.proposer, layer=1, text="an answer", usage=usage)
+
+
+def capacity_of(limits: dict[str, Limits], **settings: Any) -> Capacity:
+    """Limits in the loop's time, with all the time in the world unless told otherwise."""
+    return Capacity(limits, **{"deadline": 100_000.0, "clock": loop_time, **settings})
 
 
 @dataclass
