@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +32,8 @@ from tests.gate.limited_calls import (
     start,
 )
 from tests.gate.simulated_time import loop_time, settled, simulated
+
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -406,3 +412,41 @@ def test_a_loop_that_was_closed_neither_keeps_a_place_nor_stands_in_the_way() ->
     asyncio.run(asyncio.wait_for(last(), 5))
     for task in lost:
         task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is meant to be lost
+
+
+def test_a_waiting_call_that_is_thrown_away_leaves_the_line() -> None:
+    async def play() -> None:
+        capacity = capacity_of({"m": Limits(in_flight=1)})
+        holds, thrown, last = (capacity.for_run(start(name)) for name in ("holds", "thrown", "last"))
+        assert await holds.before(call("holds")) is None
+        waits = thrown.before(call("thrown"))
+        waits.send(None)  # it waits; then its loop is gone, and the coroutine is closed, not cancelled
+        waits.close()
+        await holds.after(call("holds"), proposal(call("holds")))
+        assert await last.before(call("last")) is None
+
+    simulated(play())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_child_begins_with_all_free() -> None:
+    script = """
+import asyncio, os, sys
+from tests.gate.limited_calls import Limits, Capacity, call, start
+capacity = Capacity({"m": Limits(in_flight=1, requests_per_minute=1)}, deadline=5)
+
+async def once(name):
+    return await capacity.for_run(start(name)).before(call(name))
+
+async def main():
+    assert await once("parent") is None
+    return os.fork()
+
+if asyncio.run(main()) == 0:
+    os._exit(7 if asyncio.run(once("child")) is None else 1)
+sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], timeout=50, check=False, capture_output=True, cwd=ROOT
+    )
+    assert done.returncode == 7, done.stderr

@@ -11,7 +11,7 @@ from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.gate.capacity import Capacity
 from llama_index.packs.mixture_of_agents.gate.limits import Limits
 from llama_index.packs.mixture_of_agents.proposers import Call
-from llama_index.packs.mixture_of_agents.results import Missing, Usage
+from llama_index.packs.mixture_of_agents.results import Missing, Proposal, Usage
 from tests.gate.limited_calls import (
     assert_all_is_free,
     call,
@@ -44,7 +44,12 @@ def test_what_a_call_used_is_unknown_so_it_counts_as_estimated_and_an_error_as_n
     async def play() -> None:
         capacity = capacity_of({"m": Limits(tokens_per_minute=1000)})
         part = capacity.for_run(start())
-        for index, outcome in enumerate([proposal(call()), call().missing("cut"), call().missing("no", 500)]):
+        outcomes: list[Proposal | Missing] = [
+            proposal(call()),
+            call().missing("cut"),
+            call().missing("no", 500),
+        ]
+        for index, outcome in enumerate(outcomes):
             to = call(index=index, max_tokens=100)
             assert await part.before(to) is None
             part.sent(to)

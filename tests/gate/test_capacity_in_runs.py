@@ -32,13 +32,17 @@ class Timed(LatencyLLM):
 
     _came: list[tuple[float, str]] = PrivateAttr(default_factory=list)
 
+    def __init__(self, latency: float, script: Any, model: str) -> None:
+        super().__init__(latency, script, model=model)
+
     @property
     def came(self) -> list[tuple[float, str]]:
         return self._came
 
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         self._came.append((loop_time(), messages[-1].content or ""))
-        return await super().achat(messages, **kwargs)
+        response: ChatResponse = await super().achat(messages, **kwargs)
+        return response
 
     def most_within_a_minute(self) -> int:
         return max(sum(begin <= at <= begin + 60 for at, _ in self._came) for begin, _ in self._came)
@@ -54,7 +58,7 @@ class Once(Scored):
 
 
 def model(name: str, seconds: float = 1.0, script: Any = "an answer") -> Timed:
-    return Timed(seconds, script, model=name)
+    return Timed(seconds, script, name)
 
 
 def pack(models: Sequence[Any], capacity: Capacity, **options: Any) -> MixtureOfAgentsPack:

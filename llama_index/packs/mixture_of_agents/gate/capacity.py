@@ -89,9 +89,10 @@ class Capacity:
             0 for no room; infinite where nothing limits it. Shares in a budget are not looked at: whether
             there is money depends on the run.
         """
-        if isinstance(identity, SeatFacts):
-            identity, name = identity.identity, identity.name
-        lane = tuple(gauge for gauge in self._gauges if means(gauge.pattern, identity, name))
+        model, called = (
+            (identity.identity, identity.name) if isinstance(identity, SeatFacts) else (identity, name)
+        )
+        lane = tuple(gauge for gauge in self._gauges if means(gauge.pattern, model, called))
         return self.line.fitting(lane, Need(calls=1, requests=1, tokens=tokens))
 
     def use(self) -> dict[str, Use]:

@@ -69,6 +69,8 @@ class RunCapacity:
         if not why:
             return None
         self._tickets.pop(call.place, None)
+        if self.is_over:
+            return call.missing(f"not asked: {_OVER}")
         return call.missing(f"not asked, over capacity: {why}. {_ADVICE}")
 
     async def after(self, call: Call, outcome: Proposal | Missing) -> None:
@@ -78,6 +80,8 @@ class RunCapacity:
             return
         if isinstance(outcome, Proposal):
             self.line.settle(ticket, used_tokens(outcome.usage), outcome.usage.cost_usd)
+        elif not ticket.was_sent:  # cut before it went out
+            self.line.give_back(ticket)
         elif outcome.status is not None:  # providers do not charge for answering with an error
             self.line.settle(ticket, 0, 0.0)
         else:
@@ -125,19 +129,20 @@ class RunCapacity:
         if not lane:
             return ""
         ticket = self.line.take(lane, need, self._run_id)
-        return self._claimed(seat, ticket, ticket.why)
+        if not ticket.why:
+            self._claims[seat.name] = ticket
+        return ticket.why
 
     async def await_claim(self, seat: SeatFacts, messages: Sequence[ChatMessage]) -> str:
         """As `claim`, but wait in line, at most as long as a call does."""
         lane, need = self._needs(self._call_to(seat, messages))
         if not lane:
             return ""
-        ticket = self.line.join(lane, need, self._run_id)
+        ticket = self._claims[seat.name] = self.line.join(lane, need, self._run_id)
         why = await self.line.wait(ticket, self._deadline)
-        if self._is_over and not why:
-            self.line.give_back(ticket)
-            return _OVER
-        return self._claimed(seat, ticket, why)
+        if why:
+            self._claims.pop(seat.name, None)
+        return why
 
     def may_ever(self, seat: SeatFacts, messages: Sequence[ChatMessage]) -> bool:
         """Whether there could be room for a call to a seat, if it waited."""
@@ -148,12 +153,6 @@ class RunCapacity:
         """Hold no room any more for calls that did not come."""
         for name in list(self._claims):
             self._give_back_claim(name)
-
-    def _claimed(self, seat: SeatFacts, ticket: Ticket, why: str) -> str:
-        if not why:
-            self._give_back_claim(seat.name)
-            self._claims[seat.name] = ticket
-        return why
 
     def _give_back_claim(self, name: str) -> None:
         claim = self._claims.pop(name, None)

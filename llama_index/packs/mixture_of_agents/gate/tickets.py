@@ -33,6 +33,7 @@ class Ticket:
         why: Why it is gone, where it never got anything.
         wakes: When it looks again by itself, in the clock's seconds.
         was_sent: A request of it went out.
+        is_lost: Who waited with it was thrown away, not cancelled.
     """
 
     number: int
@@ -45,6 +46,12 @@ class Ticket:
     why: str = ""
     wakes: float = math.inf
     was_sent: bool = False
+    is_lost: bool = False
+
+    @property
+    def is_dead(self) -> bool:
+        """Nobody will take what it is handed, or give back what it holds."""
+        return self.is_lost or self.loop.is_closed()
 
     def ring(self) -> None:
         """Have it look again; a loop that is closed has nobody left to look."""

@@ -133,6 +133,10 @@ class WaitingLine:
                     looks = (ticket.wakes, until, now + _LOOK_AGAIN)
                     rest = min(when for when in looks if when > now) - now
                 await self._doze(ticket.bell, rest)
+        except GeneratorExit:
+            # A collector of garbage may have come here, even while this thread is at the line: no lock now.
+            ticket.is_lost = True
+            raise
         except BaseException:  # cancelled, perhaps in the moment of being served
             self.give_back(ticket)
             raise
@@ -240,11 +244,11 @@ class WaitingLine:
         heapify(heads)
         while heads:
             _, lane = heappop(heads)
-            ticket = self._lanes[lane][0]
-            if passed.stops(ticket, now):
+            if lane not in self._lanes or passed.stops(ticket := self._lanes[lane][0], now):
                 continue
             self._step_out(ticket)
             self._let_through(ticket)
+            self._drop_dead(now)
             if lane in self._lanes:
                 heappush(heads, (self._lanes[lane][0].number, lane))
         return passed
@@ -258,9 +262,11 @@ class WaitingLine:
 
     def _drop_dead(self, now: float) -> None:
         """A loop closed with tasks pending takes nothing it is handed, and gives nothing back."""
-        for tickets in [self._held, *self._lanes.values()]:
-            for ticket in [one for one in tickets if one.loop.is_closed()]:
-                self._give_back(ticket, "its event loop was closed", now)
+        for ticket in [one for one in self._held if one.is_dead]:
+            self._give_back(ticket, _GIVEN_UP, now)
+        for tickets in list(self._lanes.values()):
+            while tickets and tickets[0].is_dead:
+                self._leave(tickets[0], _GIVEN_UP)
 
     def _send(self, ticket: Ticket, now: float) -> None:
         promised = min(1, ticket.need.requests)
