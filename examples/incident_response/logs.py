@@ -1,18 +1,23 @@
 """Reads a bundle: events with the line each stands on, and what the company knows of its hosts.
 
-A line that is no event is counted, not passed over in silence. What events mean is not known here.
+A line that is no event is counted, not passed over in silence. Names of hosts, accounts and programs are made
+plain as they are read, because whoever attacks may choose them and they stand in what is told to a model.
+What events mean is not known here.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+_LONGEST_NAME = 48
+_NO_NAME = re.compile(r"[^\w.$-]+")
 LOGS = ("security.jsonl", "system.jsonl", "sysmon.jsonl")
 
 
@@ -137,15 +142,25 @@ def _read_log(path: Path, bundle: Bundle) -> None:
                 continue
             try:
                 bundle.events.append(_event(json.loads(text), line))
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
                 bundle.unreadable.append(line)
 
 
 def _event(record: dict[str, Any], line: str) -> Event:
-    moment = datetime.fromisoformat(record["TimeCreated"].replace("Z", "+00:00"))
-    host = str(record["Computer"]).partition(".")[0].upper()
-    data = {str(name): str(value) for name, value in record["EventData"].items()}
-    return Event(line, moment.timestamp(), host, str(record["Channel"]), int(record["EventID"]), data)
+    host = plain_name(str(record["Computer"]).partition(".")[0]).upper()
+    data = {str(name): _encodable(str(value)) for name, value in record["EventData"].items()}
+    return Event(line, _moment(record["TimeCreated"]), host, record["Channel"], int(record["EventID"]), data)
+
+
+def _moment(text: str) -> float:
+    """Windows writes seven digits of a second, and always UTC; Python 3.10 reads six."""
+    digits = re.sub(r"(\.\d{6})\d+", r"\1", text.strip().replace("Z", "+00:00"))
+    moment = datetime.fromisoformat(digits)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", errors="replace").decode("utf-8")
 
 
 def as_process(event: Event) -> Process | None:
@@ -174,12 +189,17 @@ def as_process(event: Event) -> Process | None:
 
 def program(path: str) -> str:
     """A program's name in a Windows path, lower case."""
-    return PureWindowsPath(path).name.lower()
+    return plain_name(PureWindowsPath(path).name).lower()
 
 
 def plain_account(name: str) -> str:
     """An account's name without its domain, lower case."""
-    return name.rpartition("\\")[2].partition("@")[0].lower()
+    return plain_name(name.rpartition("\\")[2].partition("@")[0]).lower()
+
+
+def plain_name(name: str) -> str:
+    """A name of letters, digits and a few signs, short enough to be nothing but a name."""
+    return _NO_NAME.sub("_", name.strip())[:_LONGEST_NAME]
 
 
 def shown_time(time: float) -> str:

@@ -62,6 +62,7 @@ class Recorder:
         self._planting = False
         self._skew: dict[str, float] = {}
         self._numbers: dict[tuple[str, str], int] = {}
+        self._running: dict[tuple[str, bool, str], int] = {}
 
     @contextmanager
     def planting(self) -> Iterator[None]:
@@ -258,6 +259,8 @@ class Recorder:
         identity = self.chance.randrange(1000, 30000) & ~3
         above = self.chance.randrange(500, 9000) & ~3
         image, parent = (path if "\\" in path else _SYSTEM32 + path for path in (image, parent))
+        above = self._running.setdefault((host.name, self._planting, parent.lower()), above)
+        self._running[host.name, self._planting, image.lower()] = identity
         system = account == "SYSTEM"
         if not host.sysmon:
             self.event(

@@ -78,11 +78,9 @@ def documents_run_scripts(bundle: Bundle) -> list[Sign]:
     for process in processes:
         hidden = bool(_ENCODED.search(process.command))
         if process.parent in _OFFICE and process.image in _SHELLS:
-            how = "an encoded command" if hidden else "a command"
-            signs.append(
-                _of(process, "document ran a script", "T1566.001", f"{process.parent} started {how}")
-            )
-        elif hidden and process.parent not in routine:
+            summary = f"{process.parent} started {process.image}"
+            signs.append(_of(process, "document ran a script", "T1566.001", summary))
+        if hidden and process.parent not in routine:
             summary = f"{process.parent} ran an encoded command"
             signs.append(_of(process, "encoded command", "T1059.001", summary))
     return merged(signs)
