@@ -61,7 +61,8 @@ def test_each_finding_names_lines_that_are_there(tmp_path: Path) -> None:
     folder, _ = generate(2, tmp_path)
     found = findings(folder)
     counts = {name: len((folder / name).read_text(encoding="utf-8").split("\n")) for name in LOGS}
-    assert all(part.lines for part in (*found.path, *found.signs))
+    assert all(step.lines for step in found.path)
+    assert all(sign.lines for sign in found.signs)
     for line in found.lines():
         name, _, number = line.partition(":")
         assert 1 <= int(number) < counts[name]

@@ -19,6 +19,7 @@ HOSTS = "host,address,role,owner\n" + "".join(
 INDICATORS = (
     "indicator,kind,confidence,threat,note\nbad.example,domain,high,Lynx,x\nmeh.example,domain,low,,x\n"
 )
+EVENT = '{"TimeCreated": "2026-03-02T00:00:00Z", "Computer": "A", "Channel": "System", '
 LSASS = "C:\\Windows\\System32\\lsass.exe"
 WORD = "C:\\Program Files\\Office\\WINWORD.EXE"
 SHELL = "C:\\Windows\\System32\\cmd.exe"
