@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llama_index.packs.mixture_of_agents.gate import waiting_line
 from llama_index.packs.mixture_of_agents.gate.capacity import Capacity
 from llama_index.packs.mixture_of_agents.gate.gauges import MINUTE
 from llama_index.packs.mixture_of_agents.gate.limits import Limits
@@ -302,6 +303,74 @@ def test_a_narrow_limit_holds_up_nobody_else_and_is_starved_by_nobody() -> None:
         assert provider.peak["slow"] == 1
         assert provider.peak["slow"] + provider.peak["m"] <= 4
         await assert_all_is_free(capacity)
+
+    simulated(play())
+
+
+def test_a_big_call_is_not_overtaken_by_small_ones_of_another_kind() -> None:
+    async def play() -> None:
+        limits = {"Provider": Limits(tokens_per_minute=100), "Provider(big)": Limits(in_flight=5)}
+        capacity, provider = capacity_of(limits), Provider()
+        began: list[int] = []
+
+        async def one(number: int, model: str, tokens: int) -> None:
+            part, to = capacity.for_run(start(str(number))), call(str(number), model=model, max_tokens=tokens)
+            assert await part.before(to) is None
+            began.append(number)
+            part.sent(to)
+            await provider.answer(to, 1.0, tokens)
+            await part.after(to, proposal(to, tokens))
+
+        small = [one(number, "m", 10) for number in range(2, 12)]
+        await asyncio.gather(one(0, "m", 50), one(1, "big", 100), *small)
+        assert began[:2] == [0, 1]
+
+    simulated(play())
+
+
+def test_who_needs_two_things_is_not_starved_by_those_who_need_one_each() -> None:
+    async def play() -> None:
+        capacity, provider = capacity_of({"p*": Limits(in_flight=1), "*q": Limits(in_flight=1)}), Provider()
+        over = False
+
+        async def stream(name: str, first: float) -> None:
+            await asyncio.sleep(first)
+            for number in range(1000):
+                if over:
+                    return
+                part = capacity.for_run(start(f"{name}{number}"))
+                assert await one_call(part, provider, call(f"{name}{number}", model=name), 2.0)
+
+        async def both() -> float:
+            nonlocal over
+            await asyncio.sleep(1.5)
+            assert await one_call(capacity.for_run(start("both")), provider, call("both", model="pq"), 0.0)
+            over = True
+            return loop_time()
+
+        # Two of each, a second apart: whenever one thing comes free, the other is taken.
+        streams = [stream("px", 0.0), stream("px", 0.1), stream("xq", 1.0), stream("xq", 1.1)]
+        waits = asyncio.ensure_future(both())
+        await asyncio.gather(*streams)
+        assert await waits < MINUTE + 5
+        await assert_all_is_free(capacity)
+
+    simulated(play())
+
+
+def test_who_waits_is_told_when_time_alone_will_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting_line, "_LOOK_AGAIN", 1e9)  # nobody looks by chance
+
+    async def play() -> None:
+        capacity, provider = capacity_of({"m": Limits(tokens_per_minute=10)}), Provider()
+
+        async def one(run_id: str) -> float:
+            assert await one_call(capacity.for_run(start(run_id)), provider, call(run_id), 1.25)
+            return loop_time()
+
+        # When the others begin to wait, nobody knows how long the first will be out.
+        ended = await asyncio.gather(*(one(name) for name in "abc"))
+        assert ended == pytest.approx([1.25, 1.25 + MINUTE + 1.25, 2 * (1.25 + MINUTE) + 1.25])
 
     simulated(play())
 

@@ -149,6 +149,20 @@ def test_further_tries_are_promised_before_and_given_back_after() -> None:
     simulated(play())
 
 
+def test_a_call_of_which_nobody_says_that_it_went_out_took_a_request_if_it_was_answered() -> None:
+    async def play() -> None:
+        capacity = capacity_of({"m": Limits(1, 9, 100)})
+        part = capacity.for_run(start(max_retries=2))
+        assert await part.before(call()) is None
+        await part.after(call(), call().missing("cut while it waited for a slot"))
+        assert (capacity.use()["m"].requests, capacity.use()["m"].tokens) == (0, 0)
+        assert await part.before(call(index=1)) is None
+        await part.after(call(index=1), proposal(call(index=1), 4))
+        assert (capacity.use()["m"].requests, capacity.use()["m"].tokens) == (1, 4)
+
+    simulated(play())
+
+
 def test_patterns_mean_classes_models_and_names() -> None:
     async def play() -> None:
         limits = {

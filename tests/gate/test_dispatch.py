@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,13 +13,14 @@ from hypothesis import strategies as st
 from llama_index.core.base.llms.types import ChatMessage
 
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, MixtureError
+from llama_index.packs.mixture_of_agents.events import ProgressEvent
 from llama_index.packs.mixture_of_agents.facts import SeatFacts
 from llama_index.packs.mixture_of_agents.gate.capacity import Capacity
 from llama_index.packs.mixture_of_agents.gate.capped_gate import CappedDecision, CappedGate
 from llama_index.packs.mixture_of_agents.gate.dispatch import Ranking, dispatch, ranked
 from llama_index.packs.mixture_of_agents.gate.limits import Limits
 from llama_index.packs.mixture_of_agents.gate.protocol import GateDecision
-from llama_index.packs.mixture_of_agents.results import Decision, Proposal
+from llama_index.packs.mixture_of_agents.results import Decision, Proposal, Usage
 from tests.gate.limited_calls import assert_all_is_free, call, capacity_of, proposal, seat, start
 from tests.gate.simulated_time import loop_time, settled, simulated
 
@@ -178,6 +180,53 @@ def test_what_a_gate_held_for_calls_that_do_not_come_is_given_back() -> None:
             assert (await decided(gate)).ask == ("a",)  # each decision lets go of the one before
         part.ended(asyncio.CancelledError())
         await assert_all_is_free(capacity)
+
+    simulated(play())
+
+
+def test_a_call_that_needs_more_than_was_held_stays_before_those_who_came_later() -> None:
+    async def play() -> None:
+        capacity = capacity_of({"a": Limits(tokens_per_minute=100)})
+        part = capacity.for_run(start())
+        await decided(CappedGate(Scored(["a"]), capacity))
+        later = capacity.for_run(start("later"))
+        waits = asyncio.ensure_future(later.before(call("later", model="a", max_tokens=95)))
+        await settled()
+        assert capacity.waiting() == 1
+        assert await asyncio.wait_for(part.before(call(model="a", max_tokens=60)), 1) is None
+        assert not waits.done()
+
+    simulated(play())
+
+
+@pytest.mark.parametrize("how", ["the answer is written", "it was in a checkpoint"])
+def test_what_was_held_for_a_call_that_never_asks_is_given_back(how: str) -> None:
+    async def play() -> None:
+        capacity = capacity_of({"a": Limits(in_flight=1)})
+        part = capacity.for_run(start())
+        await decided(CappedGate(Scored(["a"]), capacity))
+        assert capacity.use()["a"].in_flight == 1
+        to = call(model="a")
+        if how == "the answer is written":
+            assert await part.before(replace(call(model="writer"), task="synthesize")) is None
+        else:
+            part.noted(to, proposal(to), Usage(), "Checkpoint")
+        assert capacity.use()["a"].in_flight == 0
+
+    simulated(play())
+
+
+def test_who_was_called_in_this_round_is_not_taken_room_for_again() -> None:
+    async def play() -> None:
+        capacity = capacity_of({"a": Limits(in_flight=1)})
+        part = capacity.for_run(start())
+        gate = CappedGate(Scored(["a"]), capacity)
+        part.asks(call(model="a"))  # it failed: there is no proposal of it
+        assert (await gate.decide([], SEATS, [])).ask == ("a",)  # whoever asks knows
+        assert capacity.use()["a"].in_flight == 0
+        part.happened(ProgressEvent(kind="round", layer=2))
+        await decided(gate)
+        assert capacity.use()["a"].in_flight == 1
 
     simulated(play())
 

@@ -31,6 +31,7 @@ class Ticket:
         bell: Rung when it should look again.
         state: It is "waiting", has what it needs ("held"), or is "gone".
         why: Why it is gone, where it never got anything.
+        in_front_since: When it was first in its lane and had to wait, in the clock's seconds; None for never.
         wakes: When it looks again by itself, in the clock's seconds.
         was_sent: A request of it went out.
         is_lost: Who waited with it was thrown away, not cancelled.
@@ -44,6 +45,7 @@ class Ticket:
     bell: asyncio.Event = field(default_factory=asyncio.Event)
     state: Literal["waiting", "held", "gone"] = "waiting"
     why: str = ""
+    in_front_since: float | None = None
     wakes: float = math.inf
     was_sent: bool = False
     is_lost: bool = False

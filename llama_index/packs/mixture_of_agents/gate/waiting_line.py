@@ -2,8 +2,8 @@
 
 Who has room goes at once; who has not waits until a call comes back or a minute has passed on. Calls under
 the same limits go in the order they came, and nobody overtakes. A call that waits for a narrower limit does
-not hold up those who have only the wider one in common with it: but the first of each line has what it needs
-of the wider one kept for it, so it cannot be starved either.
+not hold up those who have only the wider one in common with it; but once it has been the first of its kind
+for a minute, what it needs of the wider one is kept for it as it comes free, so it is not starved either.
 
 It knows no models.
 """
@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
 
-from llama_index.packs.mixture_of_agents.gate.gauges import Gauge, Use
+from llama_index.packs.mixture_of_agents.gate.gauges import MINUTE, Gauge, Use
 from llama_index.packs.mixture_of_agents.gate.limits import Need
 from llama_index.packs.mixture_of_agents.gate.tickets import Lane, Ticket
 
@@ -47,7 +47,10 @@ class _Pass:
         if not lacking:
             return False
         self.closed.update(lacking)
-        self.kept.update({gauge: need for gauge, need in needs.items() if gauge not in lacking})
+        if ticket.in_front_since is None:
+            ticket.in_front_since = now
+        if now - ticket.in_front_since >= MINUTE:  # at once would leave room idle while a window passes
+            self.kept.update({gauge: need for gauge, need in needs.items() if gauge not in lacking})
         self._set_clock(ticket, max(gauge.opens(needs[gauge], now) for gauge in lacking))
         return True
 
