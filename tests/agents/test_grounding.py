@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llama_index.packs.mixture_of_agents.agents import ToolUse
+from llama_index.packs.mixture_of_agents.agents import Crew, ToolUse
 from llama_index.packs.mixture_of_agents.agents.grounding import grounded, names_in, unfounded
 from tests.agents.crews import crew_of, followed, member, plan_text
 
@@ -46,6 +46,7 @@ def test_words_that_keep_to_the_names_stand(text: str) -> None:
         ("WS-112 was reached from WS-111.", "WS-112"),
         ("The account adm.hugh was used on WS-111.", "adm.hugh"),
         ("203.0.113.18 was contacted by WS-111.", "203.0.113.18"),
+        ("WS-11 was reached from WS-111.", "WS-11"),
         ("It rests on security.jsonl:645 and WS-111.", "security.jsonl:645"),
     ],
 )
@@ -83,7 +84,7 @@ async def test_words_that_cannot_stand_are_set_aside_for_what_was_found() -> Non
 
 
 async def test_an_answer_that_cannot_stand_is_set_aside_for_the_next_and_at_last_for_the_results() -> None:
-    def crew_that_says(aggregator: str, planner: str) -> object:
+    def crew_that_says(aggregator: str, planner: str) -> Crew:
         one = member("logs", "WS-111.", tools=[find], always=[ToolUse("find", {"host": "a"})], check=grounded)
         return crew_of([one], [plan_text(("t1", "logs", [])), planner], aggregator, check=grounded)
 

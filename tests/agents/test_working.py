@@ -94,7 +94,7 @@ async def test_tools_are_used_first_and_the_model_words_what_they_found() -> Non
     assert part[:5] == ["PerceiveEvent", "ActEvent", "ObserveEvent", "ReasonEvent", "ResultEvent"]
     (asked,) = one.proposer.model.calls
     assert "=== output of look\nDO T1 is up\n=== end of output of look" in asked.text
-    assert "add no facts of your own" in asked.text
+    assert "Add no facts of your own" in asked.text
 
 
 async def test_what_tools_found_is_a_result_where_the_model_fails() -> None:
@@ -183,7 +183,7 @@ async def test_a_model_without_functions_becomes_a_react_agent() -> None:
 
 async def test_an_agent_that_calls_for_ever_is_cut_and_words_what_it_has() -> None:
     def script(messages: Any) -> Any:
-        spent = "used all the tool calls" in str(messages[0].content)
+        spent = "used all the tool calls" in str(messages[-1].content)
         return "As far as I came: up." if spent else calls("look")
 
     one = member("logs", function_llm(script), tools=[look], max_iterations=4)

@@ -17,6 +17,7 @@ _TELLING = re.compile(r"\d.*[^\W\d]|[^\W\d].*\d|\w[.:@\\/-]\w.*[.:@\\/-]|\d+[.:-
 _PLAIN_NUMBER = re.compile(r"\d+(?:\.\d+)?%?|\d+(?:st|nd|rd|th|s)", re.IGNORECASE)
 _ABBREVIATION = re.compile(r"(?:e\.g|i\.e|etc|vs|no|a\.m|p\.m|u\.s|ph\.d)", re.IGNORECASE)
 _MOST_TOLD = 5
+_MUCH = 3
 
 
 def names_in(text: str) -> list[str]:
@@ -36,7 +37,7 @@ def unfounded(text: str, sources: Sequence[str]) -> list[str]:
         sources: What it rests on.
     """
     known = "\n".join(sources).casefold()
-    return [name for name in names_in(text) if name.casefold() not in known]
+    return [name for name in names_in(text) if not _stands_in(name.casefold(), known)]
 
 
 def grounded(text: str, sources: Sequence[str]) -> str:
@@ -53,9 +54,14 @@ def grounded(text: str, sources: Sequence[str]) -> str:
     if strangers:
         more = ", and more" if len(strangers) > _MOST_TOLD else ""
         return f"it names {', '.join(strangers[:_MOST_TOLD])}{more}, of which nothing that was found speaks"
-    if not names_in(said) and len(names_in("\n".join(sources))) >= _MOST_TOLD:
+    if not names_in(said) and len(names_in("\n".join(sources))) >= _MUCH:
         return "it names nothing of what was found"
     return ""
+
+
+def _stands_in(name: str, known: str) -> bool:
+    """Whether a name stands there as a whole, or as a part that ends where a sign does."""
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", known) is not None
 
 
 def _is_telling(name: str) -> bool:

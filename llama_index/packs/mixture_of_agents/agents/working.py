@@ -217,13 +217,16 @@ class _Work:
         """What the model says to its task and what it is given, without calling tools."""
         speaker = Speaker(self._member.proposer, self._max_retries)
         system = prompts.specialist_text(self._member.name, self._member.skills, self._member.role)
-        grounds = prompts.WORD_IT if self._box.observations else ""
         material = self._material(parts, beside=[system])
-        texts = [text for text in (system, material, grounds, note) if text]
+        if self._box.observations:
+            # What was found stands last: a small model says on from what it read last.
+            lead, asked = [system], [self._task.instructions, material, note, prompts.TELL]
+        else:
+            lead, asked = [system, material], [self._task_text()]
         messages = [
-            ChatMessage(role=MessageRole.SYSTEM, content="\n\n".join(texts)),
+            ChatMessage(role=MessageRole.SYSTEM, content="\n\n".join(filter(None, lead))),
             *self._history,
-            _user(self._task_text()),
+            _user("\n\n".join(filter(None, asked))),
         ]
         said = await speaker.say(messages)
         if said.text:

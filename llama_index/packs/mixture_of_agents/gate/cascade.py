@@ -94,7 +94,7 @@ class CascadeGate:
         """How likely the present answer is right; None where that cannot be told."""
         if finding is None or finding.answer is None:
             return None
-        scale = self.scales[min(heard, len(self.scales)) - 1] if heard and self.scales else Platt()
+        scale = self.scales[heard - 1] if 0 < heard <= len(self.scales) else Platt()
         sure = float(scale(finding.confidence))
         return sure if math.isfinite(sure) else None
 

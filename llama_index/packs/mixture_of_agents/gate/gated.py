@@ -22,7 +22,7 @@ from llama_index.packs.mixture_of_agents.gate.protocol import GateDecision, ques
 from llama_index.packs.mixture_of_agents.gate.scoring_gate import ScoringGate, lead
 from llama_index.packs.mixture_of_agents.results import Decision, Proposal
 
-ESCALATED_ANYWAY = 0.6
+ESCALATED_ANYWAY = 0.8
 """Of the questions that go straight to the dearest, so many at least would have come to it."""
 NEVER = -2.0
 """No lead is so low."""

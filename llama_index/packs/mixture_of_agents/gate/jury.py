@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llama_index.packs.mixture_of_agents.gate.ballots import (
+    NONE_WIDTH,
     Ballot,
     Case,
     Floats,
@@ -167,12 +168,12 @@ class Jury:
 
     @classmethod
     def from_json(cls, reader: Reader, kept: Sequence[dict[str, Any]]) -> Jury:
-        """Of what `as_json` gave."""
-        jurors = {
-            tuple(one["panel"]): Juror(ConditionalLogit.from_json(one), float(one["accuracy"]))
-            for one in kept
-        }
-        return cls(reader, jurors)
+        """Of what `as_json` gave.
+
+        Raises:
+            ValueError: A juror has not as many numbers as its panel needs.
+        """
+        return cls(reader, dict(map(_juror, kept)))
 
 
 def learned(cases: Sequence[Case], panel: Panel, ridge: float = RIDGE) -> ConditionalLogit | None:
@@ -183,3 +184,12 @@ def learned(cases: Sequence[Case], panel: Panel, ridge: float = RIDGE) -> Condit
     return ConditionalLogit.fitted(
         [ballot for ballot, _ in answered], [ballot.place(case.truth) for ballot, case in answered], ridge
     )
+
+
+def _juror(kept: dict[str, Any]) -> tuple[Panel, Juror]:
+    panel = tuple(kept["panel"])
+    logit = ConditionalLogit.from_json(kept)
+    width = len(columns(panel))
+    if (len(logit.mean), len(logit.spread), len(logit.weights)) != (width, width, width + NONE_WIDTH):
+        raise ValueError(f"the juror of {', '.join(panel)} needs {width} features")
+    return panel, Juror(logit, float(kept["accuracy"]))

@@ -86,7 +86,7 @@ def groups_of(order: Order, first: int | None = None) -> list[Panel]:
     """
     whole_number("first", first, 1, none="for as many as are cheap")
     models = order.models
-    count = min(first if first is not None else _cheap(order), max(1, len(models) - 1))
+    count = max(1, min(first if first is not None else _cheap(order), len(models) - 1))
     return [models[:count], *((name,) for name in models[count:])]
 
 
