@@ -32,14 +32,14 @@ def usage_of(response: ChatResponse) -> Usage:
     counts thinking apart from the answer: both are added, so that one field means one thing.
     """
     raw = response.raw
-    holders = [
+    holders = _there(
         _part(raw, "usage"),
         _part(raw, "usage_metadata"),
         _part(_part(raw, "data"), "usage"),  # MistralAI's streams
         response.additional_kwargs,
         raw,
-    ]
-    inner = [_part(holder, name) for holder in holders for name in _DETAILS]
+    )
+    inner = _there(*(_part(holder, name) for holder in holders for name in _DETAILS))
     apart = _sum_of(holders, ("cache_read_input_tokens", "cache_creation_input_tokens"))
     thought = _sum_of(holders, ("thoughts_token_count",))
     return Usage(
@@ -53,12 +53,17 @@ def usage_of(response: ChatResponse) -> Usage:
 def details_of(response: ChatResponse) -> dict[str, Any]:
     """What else is known of an answer, as JSON: why it ended, and how a sparse model routed it."""
     raw = response.raw
-    holders = [_first(_part(raw, "choices")), _first(_part(raw, "candidates")), _part(raw, "data"), raw]
+    holders = _there(_first(_part(raw, "choices")), _first(_part(raw, "candidates")), _part(raw, "data"), raw)
     endings = (_part(holder, name) for holder in holders for name in _ENDINGS)
     ending = next((getattr(end, "value", end) for end in endings if isinstance(end, str)), None)
     details = {} if ending is None else {"finish_reason": str(ending)}
     routing = raw.get("sparse_moe") if isinstance(raw, dict) else None
     return details if routing is None else {**details, "sparse_moe": routing}
+
+
+def _there(*holders: Any) -> list[Any]:
+    """Those that hold anything: every answer is searched, so empty places are left out at once."""
+    return [held for held in holders if held is not None and not (isinstance(held, dict) and not held)]
 
 
 def _first_count(holders: Sequence[Any], names: Sequence[str]) -> int | None:
