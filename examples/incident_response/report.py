@@ -40,7 +40,11 @@ def as_markdown(response: CrewResponse, tools: IncidentTools) -> str:
         *_section("Texts that give orders to a model", _orders(response, tools)),
         *_section("What is missing", [*map(str, response.missing), *_cut(response)]),
         f"## Plan\n\n```\n{response.plan.as_text() if response.plan else 'none'}\n```",
-        f"## Cited lines\n\n{_cited(tools)}",
+        *(
+            [f"## Cited lines\n\n{_cited(tools)}"]
+            if {"find_movement", "find_signs"} & set(tools.used)
+            else []
+        ),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -68,7 +72,9 @@ def write(folder: str | Path, response: CrewResponse, tools: IncidentTools) -> P
 
 
 def doubts(response: CrewResponse, tools: IncidentTools) -> list[str]:
-    """Where the crew's words do not agree with what was found."""
+    """Where the crew's words do not agree with what was found; nowhere, where nobody looked."""
+    if "find_movement" not in tools.used:
+        return []
     found, said = tools.findings, response.text
     names = [name for name in tools.bundle.roles if re.search(rf"\b{re.escape(name)}\b", said, re.IGNORECASE)]
     strangers = [name for name in names if name not in found.hosts]

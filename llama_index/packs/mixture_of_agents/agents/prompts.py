@@ -6,13 +6,20 @@ it cannot contain, and is announced as material. This module knows nothing of mo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 
 from llama_index.packs.mixture_of_agents.agents.plans import Plan
 from llama_index.packs.mixture_of_agents.agents.results import Suspicion, TaskMissing, TaskResult
-from llama_index.packs.mixture_of_agents.prompts import as_reference, excerpt, fence_marker, with_system_text
+from llama_index.packs.mixture_of_agents.prompts import (
+    LEFT_OUT,
+    as_reference,
+    excerpt,
+    fence_marker,
+    with_system_text,
+)
 
 PLAN = (
     "You plan the work of specialists. What stands between the markers below is a request. Do not answer it "
@@ -85,9 +92,20 @@ def fitted(parts: Sequence[tuple[str, str]], room: int) -> list[tuple[str, str]]
     order = sorted(range(len(parts)), key=lambda place: len(parts[place][1]))
     for turn, place in enumerate(order):
         share = max(200, left // (len(order) - turn))
-        kept[place] = excerpt(parts[place][1], share)
+        kept[place] = _whole_words(parts[place][1], share)
         left -= min(len(parts[place][1]), share)
     return [(title, kept[place]) for place, (title, _) in enumerate(parts)]
+
+
+def _whole_words(text: str, limit: int) -> str:
+    """A text with its middle left out where it is long; half a name would be the name of something else."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    head, tail = text[:half], text[-half:]
+    begin = head if text[half].isspace() else re.sub(r"\S+\Z", "", head)
+    end = tail if text[-half - 1].isspace() else re.sub(r"\A\S+", "", tail)
+    return f"{begin.rstrip() or head}\n{LEFT_OUT}\n{end.lstrip() or tail}"
 
 
 def planner_messages(
