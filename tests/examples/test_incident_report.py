@@ -58,7 +58,6 @@ def test_nothing_is_stated_that_nobody_looked_at(folder: Path) -> None:
         "What each specialist found, as it is",
         "Texts that give orders to a model",
         "Plan",
-        "Cited lines",
     ]
     assert report.as_json(said("It is."), tools)["findings"] is None
 
