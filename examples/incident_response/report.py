@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from examples.incident_response.injections import speaks_to_a_model
 from examples.incident_response.tools import IncidentTools
 from llama_index.packs.mixture_of_agents.agents import CrewResponse
 
@@ -118,7 +119,13 @@ def _lines_of(tools: IncidentTools, name: str, tool: Any) -> list[str]:
 
 
 def _orders(response: CrewResponse, tools: IncidentTools) -> list[str]:
-    lines = [f"{line}: {_plain(tools.line(line))[:200]}" for line in tools.findings.addressed]
+    events = {event.line: event for event in tools.bundle.events}
+    lines = [
+        f"{line}, {field}: {_plain(value)[:200]}"
+        for line in tools.findings.addressed
+        for field, value in events[line].data.items()
+        if speaks_to_a_model(value)
+    ]
     return [*lines, *(_plain(str(warning)) for warning in response.warnings)]
 
 
