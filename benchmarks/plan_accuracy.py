@@ -26,9 +26,9 @@ from llama_index.packs.mixture_of_agents.app.planning import Guess, forecast_of
 from llama_index.packs.mixture_of_agents.base import MixtureOfAgentsPack
 from llama_index.packs.mixture_of_agents.finishes import Sequential, Vote
 from llama_index.packs.mixture_of_agents.prompts import RANK, WRITE_ROLES
-from llama_index.packs.mixture_of_agents.records.counting import counted, counted_text
 from llama_index.packs.mixture_of_agents.records.forecast import Forecast, forecast
 from llama_index.packs.mixture_of_agents.records.prices import Prices
+from llama_index.packs.mixture_of_agents.records.spending.counting import counted, counted_text
 from llama_index.packs.mixture_of_agents.results import Usage
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 

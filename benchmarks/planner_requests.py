@@ -2,8 +2,8 @@
 
 python -m benchmarks.planner_requests [--local]
 
-With scripted models every agent takes a known time, so the wall time of a plan can be held against the time of
-its longest chain, which no order of work can beat, and against the time of its tasks one after another.
+With scripted models every agent takes a known time, so the wall time of a plan can be held against the
+time of its longest chain, which no order of work can beat, and against its tasks one after another.
 `--local` has the embedded default model plan the same requests (about four minutes on two cores).
 """
 
@@ -138,11 +138,9 @@ async def timed(asked: Asked, latency: float = 0.2) -> Timed:
     members = [Member(name, skills, LatencyLLM(latency, model=name)) for name, skills in SKILLS.items()]
     planner = ScriptedLLM(asked.plan_text(), model="planner", latency=latency)
     crew = Crew(members, planner, LatencyLLM(latency, "the answer", model="writer"), max_concurrency=8)
-    began, events = time.perf_counter(), []
-    async for item in crew.astream(asked.request):
-        events.append(item)
+    began, events = time.perf_counter(), [item async for item in crew.astream(asked.request)]
     seconds = time.perf_counter() - began
-    response: CrewResponse = events[-1]
+    (response,) = [item for item in events if isinstance(item, CrewResponse)]
     plan = response.plan or Plan(tasks=[])
     chain, both = max(plan.levels().values(), default=0), 2 * latency
     return Timed(
@@ -230,8 +228,8 @@ def table_of_plans(measured: Sequence[Made]) -> str:
     """What a real model planned, as a Markdown table; the counts stand below it."""
     head = "| request | plan | tasks | agents | seconds | can be carried out |"
     rows = [
-        f"| {one.request} | {one.came} | {len(one.plan.tasks)} | {_agents(one.plan.tasks)} | {one.seconds:.1f} | "
-        f"{_yes(one.valid)} |"
+        f"| {one.request} | {one.came} | {len(one.plan.tasks)} | {_agents(one.plan.tasks)} "
+        f"| {one.seconds:.1f} | {_yes(one.valid)} |"
         for one in measured
     ]
     ways = [one.came for one in measured]

@@ -18,7 +18,7 @@ from typing import Any
 from llama_index.core.base.llms.types import ChatMessage
 
 from llama_index.packs.mixture_of_agents.app.default_model import SMOLLM2, cache_folder
-from llama_index.packs.mixture_of_agents.layouts import shared_prefix_messages
+from llama_index.packs.mixture_of_agents.calls.layouts import shared_prefix_messages
 from llama_index.packs.mixture_of_agents.prompts import proposer_messages
 from llama_index.packs.mixture_of_agents.strategies import ROLES
 

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from benchmarks.machine import in_a_line, machine
 from llama_index.packs.mixture_of_agents import MixtureOfAgentsPack
-from llama_index.packs.mixture_of_agents.records.reading import read_trace
 from llama_index.packs.mixture_of_agents.records.trace import Trace
+from llama_index.packs.mixture_of_agents.records.traces.reading import read_trace
 from llama_index.packs.mixture_of_agents.testing import LatencyLLM
 
 DEFAULT = Path(__file__).parent / "results" / "trace_overhead.json"

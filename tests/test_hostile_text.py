@@ -12,7 +12,7 @@ from llama_index.core.base.llms.types import ChatMessage
 
 from llama_index.packs.mixture_of_agents import MixtureOfAgentsPack
 from llama_index.packs.mixture_of_agents.agreement import Agreement
-from llama_index.packs.mixture_of_agents.records.reading import read_trace
+from llama_index.packs.mixture_of_agents.records.traces.reading import read_trace
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 
 TEXTS = {

@@ -24,10 +24,10 @@ from llama_index.packs.mixture_of_agents import (
     Proposal,
     Usage,
 )
+from llama_index.packs.mixture_of_agents.calls.sampling import Sampling
 from llama_index.packs.mixture_of_agents.finishes import Sequential
 from llama_index.packs.mixture_of_agents.policies import RunStart
 from llama_index.packs.mixture_of_agents.proposers import Call
-from llama_index.packs.mixture_of_agents.sampling import Sampling
 from llama_index.packs.mixture_of_agents.testing import LatencyLLM, ScriptedLLM
 
 

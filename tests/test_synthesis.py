@@ -22,10 +22,10 @@ from llama_index.core.llms import CustomLLM
 from llama_index.core.utils import get_tokenizer
 
 from llama_index.packs.mixture_of_agents import MixtureOfAgentsPack, Proposal, Proposer
+from llama_index.packs.mixture_of_agents.calls.sampling import Sampling
 from llama_index.packs.mixture_of_agents.errors import BrokenStreamError
-from llama_index.packs.mixture_of_agents.mixture import Mixture, seat_mixture
-from llama_index.packs.mixture_of_agents.sampling import Sampling
-from llama_index.packs.mixture_of_agents.seats import Seat
+from llama_index.packs.mixture_of_agents.runs.mixture import Mixture, seat_mixture
+from llama_index.packs.mixture_of_agents.seats.seat import Seat
 from llama_index.packs.mixture_of_agents.synthesis import Reading, candidates, reading_for, speak
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 

@@ -43,7 +43,7 @@ from llama_index.packs.mixture_of_agents import (
 from llama_index.packs.mixture_of_agents.events import ProposalEvent, ProposeEvent
 from llama_index.packs.mixture_of_agents.prompts import fence_marker
 from llama_index.packs.mixture_of_agents.proposers import Call
-from llama_index.packs.mixture_of_agents.states import MixtureState
+from llama_index.packs.mixture_of_agents.runs.states import MixtureState
 from llama_index.packs.mixture_of_agents.testing import LatencyLLM, ScriptedLLM
 
 NEVER = 30.0  # seconds; no test waits so long

@@ -16,7 +16,7 @@ from llama_index.packs.mixture_of_agents.agents.drafts import (
     shape_to_ask_for,
 )
 from llama_index.packs.mixture_of_agents.agents.plans import Plan, faults
-from llama_index.packs.mixture_of_agents.shapes import shape_in_text
+from llama_index.packs.mixture_of_agents.answers.shapes import shape_in_text
 
 SKILLS = {
     "log-triage": "reads Windows and Sysmon event logs",

@@ -17,9 +17,9 @@ from llama_index.core.base.llms.types import ChatMessage
 from llama_index.packs.mixture_of_agents import MixtureError, MixtureOfAgentsPack, Proposer
 from llama_index.packs.mixture_of_agents.agreement import Agreement
 from llama_index.packs.mixture_of_agents.finishes import Sequential, Vote
-from llama_index.packs.mixture_of_agents.records.reading import read_trace
-from llama_index.packs.mixture_of_agents.records.run_records import RunRecord
 from llama_index.packs.mixture_of_agents.records.trace import Trace
+from llama_index.packs.mixture_of_agents.records.traces.reading import read_trace
+from llama_index.packs.mixture_of_agents.records.traces.run_records import RunRecord
 from llama_index.packs.mixture_of_agents.testing import Answer, ScriptedLLM
 
 

@@ -15,9 +15,9 @@ from llama_index.packs.mixture_of_agents.app.replaying import model_like, replay
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, TraceError
 from llama_index.packs.mixture_of_agents.facts import ModelIdentity
 from llama_index.packs.mixture_of_agents.finishes import Synthesize
-from llama_index.packs.mixture_of_agents.records.reading import read_trace
-from llama_index.packs.mixture_of_agents.records.run_records import RunRecord
 from llama_index.packs.mixture_of_agents.records.trace import Trace
+from llama_index.packs.mixture_of_agents.records.traces.reading import read_trace
+from llama_index.packs.mixture_of_agents.records.traces.run_records import RunRecord
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 from tests.app.recorded_runs import Recorded, options_at, recorded, speaker
 

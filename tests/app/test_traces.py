@@ -15,9 +15,9 @@ from llama_index.packs.mixture_of_agents import MixtureOfAgentsPack
 from llama_index.packs.mixture_of_agents.agreement import Agreement
 from llama_index.packs.mixture_of_agents.app import traces
 from llama_index.packs.mixture_of_agents.app.commands import app
-from llama_index.packs.mixture_of_agents.records.reading import read_trace
 from llama_index.packs.mixture_of_agents.records.trace import Trace
-from llama_index.packs.mixture_of_agents.records.trace_stats import percentile, stats_of
+from llama_index.packs.mixture_of_agents.records.traces.reading import read_trace
+from llama_index.packs.mixture_of_agents.records.traces.stats import percentile, stats_of
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 from tests.app.scripted_provider import scripted
 

@@ -15,7 +15,7 @@ from llama_index.packs.mixture_of_agents import MixtureOfAgentsPack
 from llama_index.packs.mixture_of_agents.config import MixtureConfig
 from llama_index.packs.mixture_of_agents.config.building import AS_THEY_ARE
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
-from llama_index.packs.mixture_of_agents.mixture import Mixture
+from llama_index.packs.mixture_of_agents.runs.mixture import Mixture
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 
 NO_FIELDS = {

@@ -10,6 +10,7 @@ from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
 
+from llama_index.packs.mixture_of_agents.calls.sampling import Sampling
 from llama_index.packs.mixture_of_agents.facts import MixtureFacts, ModelIdentity, SeatFacts
 from llama_index.packs.mixture_of_agents.gate.capacity import Capacity
 from llama_index.packs.mixture_of_agents.gate.gauges import MINUTE
@@ -18,7 +19,6 @@ from llama_index.packs.mixture_of_agents.gate.run_capacity import RunCapacity
 from llama_index.packs.mixture_of_agents.policies import Meter, RunStart
 from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.results import Proposal, Usage
-from llama_index.packs.mixture_of_agents.sampling import Sampling
 from tests.gate.simulated_time import loop_time
 
 

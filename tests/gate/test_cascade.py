@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from llama_index.packs.mixture_of_agents.answers.voting import tally
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.gate.calibration import Platt, calibration_error
 from llama_index.packs.mixture_of_agents.gate.cascade import CascadeGate
@@ -17,7 +18,6 @@ from llama_index.packs.mixture_of_agents.gate.protocol import GateDecision
 from llama_index.packs.mixture_of_agents.gate.risk import ALWAYS
 from llama_index.packs.mixture_of_agents.gate.targets import Target
 from llama_index.packs.mixture_of_agents.gate.training import Recipe, trained
-from llama_index.packs.mixture_of_agents.voting import tally
 from tests.gate.recorded_answers import asking, cases, proposals, samples, seats
 
 ALL = ("tiny", "small", "large")

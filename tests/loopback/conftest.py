@@ -11,7 +11,8 @@ import certifi
 import pytest
 from tenacity.wait import wait_exponential
 
-from llama_index.packs.mixture_of_agents import MixtureOfAgentsPack, retries
+from llama_index.packs.mixture_of_agents import MixtureOfAgentsPack
+from llama_index.packs.mixture_of_agents.calls import retries
 from tests.loopback import katan
 from tests.loopback.clients import CLIENTS, Client
 from tests.loopback.fault_server import FaultServer

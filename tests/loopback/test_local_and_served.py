@@ -21,7 +21,7 @@ from llama_index.packs.mixture_of_agents import (
     ProgressEvent,
     Proposer,
 )
-from llama_index.packs.mixture_of_agents.layouts import shared_prefix_messages
+from llama_index.packs.mixture_of_agents.calls.layouts import shared_prefix_messages
 from llama_index.packs.mixture_of_agents.prompts import as_reference, proposer_messages
 from llama_index.packs.mixture_of_agents.reports import usage_of
 from llama_index.packs.mixture_of_agents.results import Usage

@@ -13,6 +13,7 @@ from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
 
+from llama_index.packs.mixture_of_agents.calls.sampling import Sampling
 from llama_index.packs.mixture_of_agents.facts import MixtureFacts, ModelIdentity, SeatFacts
 from llama_index.packs.mixture_of_agents.policies import RunStart
 from llama_index.packs.mixture_of_agents.prompts import (
@@ -25,7 +26,6 @@ from llama_index.packs.mixture_of_agents.prompts import (
 from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.records.prices import Prices
 from llama_index.packs.mixture_of_agents.results import Missing, Proposal, Task, Usage
-from llama_index.packs.mixture_of_agents.sampling import Sampling
 
 QUESTION = [ChatMessage(role="user", content="Should a small team write its own deployment tool?")]
 READERS: dict[str, Callable[..., list[ChatMessage]]] = {

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
 
+from llama_index.packs.mixture_of_agents.calls.sampling import Sampling
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.events import ProgressEvent
 from llama_index.packs.mixture_of_agents.facts import MixtureFacts, ModelIdentity
@@ -21,7 +22,6 @@ from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.records.budget import Budget
 from llama_index.packs.mixture_of_agents.records.prices import Prices
 from llama_index.packs.mixture_of_agents.results import Proposal, Usage
-from llama_index.packs.mixture_of_agents.sampling import Sampling
 from tests.records.simulated_runs import Account, SimulatedRun, mixture, seat, start
 
 CHEAP = {"input": 1.0, "output": 5.0}

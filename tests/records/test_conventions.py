@@ -7,11 +7,11 @@ import json
 import pytest
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
 
+from llama_index.packs.mixture_of_agents.calls.sampling import Sampling
 from llama_index.packs.mixture_of_agents.facts import ModelIdentity
 from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.records import conventions
 from llama_index.packs.mixture_of_agents.results import Missing, Proposal, Usage
-from llama_index.packs.mixture_of_agents.sampling import Sampling
 
 
 def _call(identity: ModelIdentity | None = None, sampling: Sampling | None = None, turn: int = 0) -> Call:

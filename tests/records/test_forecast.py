@@ -13,9 +13,9 @@ from llama_index.core.base.llms.types import ChatMessage
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.facts import MixtureFacts, ModelIdentity
 from llama_index.packs.mixture_of_agents.records.budget import Budget
-from llama_index.packs.mixture_of_agents.records.counting import counted
 from llama_index.packs.mixture_of_agents.records.forecast import ANSWER_TOKENS, Forecast, forecast
 from llama_index.packs.mixture_of_agents.records.prices import Prices
+from llama_index.packs.mixture_of_agents.records.spending.counting import counted
 from tests.records.simulated_runs import QUESTION, SimulatedRun, mixture, seat, start
 from tests.records.test_budget import CHEAP, ONE_PRICE, mixtures
 

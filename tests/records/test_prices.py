@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from llama_index.core.base.llms.types import ChatMessage
 
+from llama_index.packs.mixture_of_agents.calls.sampling import Sampling
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.facts import ModelIdentity
 from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.records.prices import PROVIDERS, Prices
 from llama_index.packs.mixture_of_agents.results import Usage
-from llama_index.packs.mixture_of_agents.sampling import Sampling
 
 MINI = ModelIdentity(class_name="OpenAI", model="gpt-4o-mini")
 NOBODYS = ModelIdentity(class_name="OpenAI", model="a-model-of-nobody")

@@ -19,12 +19,12 @@ import pytest
 from llama_index.core.base.llms.types import ChatMessage
 
 from llama_index.packs.mixture_of_agents import MixtureOfAgentsPack, MixtureResponse
-from llama_index.packs.mixture_of_agents.extracting import final_number
+from llama_index.packs.mixture_of_agents.answers.extracting import final_number
+from llama_index.packs.mixture_of_agents.answers.voting import voted
 from llama_index.packs.mixture_of_agents.finishes import Finish, Rank, Synthesize, Vote
-from llama_index.packs.mixture_of_agents.records.reading import read_trace
+from llama_index.packs.mixture_of_agents.records.traces.reading import read_trace
 from llama_index.packs.mixture_of_agents.results import Proposal
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
-from llama_index.packs.mixture_of_agents.voting import voted
 
 BESIDE = Path(__file__).parents[3] / "shared" / "data" / "gsm8k_recorded" / "dev.jsonl"
 RECORDS = Path(os.environ.get("MOA_RECORDED_ANSWERS", BESIDE))

@@ -12,9 +12,9 @@ import pytest
 from llama_index.packs.mixture_of_agents import MixtureError, MixtureOfAgentsPack, Proposal
 from llama_index.packs.mixture_of_agents.errors import TraceError
 from llama_index.packs.mixture_of_agents.proposers import Call
-from llama_index.packs.mixture_of_agents.records.reading import read_trace
 from llama_index.packs.mixture_of_agents.records.replay import ReplayPolicy, answers_of, resuming
 from llama_index.packs.mixture_of_agents.records.trace import Trace
+from llama_index.packs.mixture_of_agents.records.traces.reading import read_trace
 from llama_index.packs.mixture_of_agents.results import Usage
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 

@@ -13,10 +13,10 @@ from opentelemetry.trace import SpanKind, Tracer
 
 from llama_index.packs.mixture_of_agents import Proposer
 from llama_index.packs.mixture_of_agents.agreement import Agreement
+from llama_index.packs.mixture_of_agents.calls.sampling import Sampling
 from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.records.telemetry import CAPTURE
 from llama_index.packs.mixture_of_agents.results import Missing, Proposal, Usage
-from llama_index.packs.mixture_of_agents.sampling import Sampling
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 from tests.policy.tree import ROOT
 from tests.records.observed_packs import KEY, TREE, observed_pack, posting

@@ -13,6 +13,7 @@ from llama_index.core.base.llms.types import ChatMessage
 from opentelemetry import trace
 
 from llama_index.packs.mixture_of_agents import MixtureOfAgentsPack, MixtureTimeoutError
+from llama_index.packs.mixture_of_agents.calls.sampling import Sampling
 from llama_index.packs.mixture_of_agents.errors import MixtureError
 from llama_index.packs.mixture_of_agents.events import ProgressEvent
 from llama_index.packs.mixture_of_agents.facts import MixtureFacts, ModelIdentity, SeatFacts
@@ -20,7 +21,6 @@ from llama_index.packs.mixture_of_agents.policies import RunStart
 from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.records.telemetry import RunSpans, Telemetry
 from llama_index.packs.mixture_of_agents.results import MixtureResponse, Proposal, Usage
-from llama_index.packs.mixture_of_agents.sampling import Sampling
 from llama_index.packs.mixture_of_agents.testing import LatencyLLM, ScriptedLLM
 from tests.records.observed_packs import KEY, TREE, observed_pack, until
 from tests.records.span_tree import Recorder

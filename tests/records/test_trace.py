@@ -33,19 +33,19 @@ from llama_index.packs.mixture_of_agents import (
     MixtureTimeoutError,
 )
 from llama_index.packs.mixture_of_agents.agreement import Agreement
+from llama_index.packs.mixture_of_agents.calls.sampling import Sampling
 from llama_index.packs.mixture_of_agents.proposers import Call
-from llama_index.packs.mixture_of_agents.records import lines as line_file
 from llama_index.packs.mixture_of_agents.records import trace as trace_file
-from llama_index.packs.mixture_of_agents.records.lines import Appender, append
-from llama_index.packs.mixture_of_agents.records.reading import read_trace
-from llama_index.packs.mixture_of_agents.records.run_records import RunRecord
 from llama_index.packs.mixture_of_agents.records.trace import Trace
-from llama_index.packs.mixture_of_agents.records.trace_schema import (
+from llama_index.packs.mixture_of_agents.records.traces import lines as line_file
+from llama_index.packs.mixture_of_agents.records.traces.lines import Appender, append
+from llama_index.packs.mixture_of_agents.records.traces.reading import read_trace
+from llama_index.packs.mixture_of_agents.records.traces.run_records import RunRecord
+from llama_index.packs.mixture_of_agents.records.traces.schema import (
     SCHEMA,
     CallAnswered,
     CallMissing,
 )
-from llama_index.packs.mixture_of_agents.sampling import Sampling
 from llama_index.packs.mixture_of_agents.testing import LatencyLLM, Script, ScriptedLLM
 
 ODD = ["{} {0} %s %", "NUL \x00 in it", "half \ud800 and \udfff", "a" * 1_000_000, "\u2028 line\r\nends\n"]

@@ -11,8 +11,8 @@ from llama_index.core.tools import FunctionTool
 from transformers import MixtralForCausalLM
 
 from llama_index.packs.mixture_of_agents import MixtureOfAgentsPack, ProgressEvent, Proposer
-from llama_index.packs.mixture_of_agents.records.reading import open_trace
-from llama_index.packs.mixture_of_agents.records.run_records import RunRecord
+from llama_index.packs.mixture_of_agents.records.traces.reading import open_trace
+from llama_index.packs.mixture_of_agents.records.traces.run_records import RunRecord
 from llama_index.packs.mixture_of_agents.results import MixtureResponse
 from llama_index.packs.mixture_of_agents.sparse_moe import SparseMoELLM
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
@@ -98,7 +98,7 @@ async def test_one_trace_holds_the_tools_of_one_and_the_routing_of_the_other(
     assert run.run_id == response.run_id
     answered = {call.asked.proposer: call.outcome for call in run.calls}
     assert set(answered) == {"operator", "experts", "writer"}
-    details = {name: getattr(outcome, "details", None) for name, outcome in answered.items()}
+    details = {name: getattr(outcome, "details", {}) for name, outcome in answered.items()}
     for proposal in response.proposals:
         assert details[proposal.proposer] == proposal.details
     assert details["operator"]["tool_calls"] == [USED]

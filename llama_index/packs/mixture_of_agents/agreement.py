@@ -15,16 +15,16 @@ from typing import Any, Protocol
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 
-from llama_index.packs.mixture_of_agents.checks import number, shortened, shown
-from llama_index.packs.mixture_of_agents.errors import ConfigurationError, MixtureError
-from llama_index.packs.mixture_of_agents.extracting import (
+from llama_index.packs.mixture_of_agents.answers.extracting import (
     Extractor,
     extracted,
     extractor_label,
     extractor_named,
 )
+from llama_index.packs.mixture_of_agents.calls.threads import in_thread
+from llama_index.packs.mixture_of_agents.checks import number, shortened, shown
+from llama_index.packs.mixture_of_agents.errors import ConfigurationError, MixtureError
 from llama_index.packs.mixture_of_agents.prompts import as_reference
-from llama_index.packs.mixture_of_agents.threads import in_thread
 
 _logger = logging.getLogger(__name__)
 

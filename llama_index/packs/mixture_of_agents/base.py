@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.base.llms.types import ChatMessage
 
 from llama_index.packs.mixture_of_agents.agreement import EarlyStop
-from llama_index.packs.mixture_of_agents.checkpoint import checkpoint_path
+from llama_index.packs.mixture_of_agents.calls.threads import run_blocking
 from llama_index.packs.mixture_of_agents.checks import has_methods, shown
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.finishes import Finish
@@ -22,9 +22,9 @@ from llama_index.packs.mixture_of_agents.policies import RunPolicy
 from llama_index.packs.mixture_of_agents.proposers import CallPolicy
 from llama_index.packs.mixture_of_agents.records.prices import Prices
 from llama_index.packs.mixture_of_agents.results import MixtureResponse
+from llama_index.packs.mixture_of_agents.runs.checkpoint import checkpoint_path
 from llama_index.packs.mixture_of_agents.spreading import Temperatures
 from llama_index.packs.mixture_of_agents.strategies import Strategy
-from llama_index.packs.mixture_of_agents.threads import run_blocking
 from llama_index.packs.mixture_of_agents.workflow import MixtureOfAgentsWorkflow
 
 if TYPE_CHECKING:

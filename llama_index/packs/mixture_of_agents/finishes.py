@@ -19,17 +19,17 @@ from typing import Any, Protocol
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 
+from llama_index.packs.mixture_of_agents.answers.extracting import Extractor, extractor_label, extractor_named
+from llama_index.packs.mixture_of_agents.answers.ranking import Choice, choice_among, choice_from
+from llama_index.packs.mixture_of_agents.answers.shapes import shaped_request
+from llama_index.packs.mixture_of_agents.answers.voting import checked_weights, voted
 from llama_index.packs.mixture_of_agents.checks import has_methods, shown, whole_number
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
-from llama_index.packs.mixture_of_agents.extracting import Extractor, extractor_label, extractor_named
 from llama_index.packs.mixture_of_agents.gate.protocol import Gate
 from llama_index.packs.mixture_of_agents.prompts import as_reference, ranking_messages
-from llama_index.packs.mixture_of_agents.ranking import Choice, choice_among, choice_from
 from llama_index.packs.mixture_of_agents.results import Decision, Missing, Proposal, Task
-from llama_index.packs.mixture_of_agents.seats import Seat
-from llama_index.packs.mixture_of_agents.shapes import shaped_request
+from llama_index.packs.mixture_of_agents.seats.seat import Seat
 from llama_index.packs.mixture_of_agents.synthesis import Reading, reading_for
-from llama_index.packs.mixture_of_agents.voting import checked_weights, voted
 
 _MOST_RANKERS = 3
 """A choice that two more models could not make either is not worth a call to each that is left."""

@@ -27,14 +27,14 @@ from llama_index.core.llms.llm import LLM, ToolSelection
 from pydantic import PrivateAttr
 from workflows.handler import WorkflowHandler
 
+from llama_index.packs.mixture_of_agents.calls.sampling import refused_keywords, split_options
+from llama_index.packs.mixture_of_agents.calls.threads import iterate_blocking, run_blocking
 from llama_index.packs.mixture_of_agents.errors import BrokenStreamError, ConfigurationError
 from llama_index.packs.mixture_of_agents.events import DeltaEvent, ProgressEvent
-from llama_index.packs.mixture_of_agents.mixture import Mixture
 from llama_index.packs.mixture_of_agents.proposers import check_sampling
 from llama_index.packs.mixture_of_agents.results import MixtureResponse
-from llama_index.packs.mixture_of_agents.sampling import refused_keywords, split_options
-from llama_index.packs.mixture_of_agents.seats import Seat
-from llama_index.packs.mixture_of_agents.threads import iterate_blocking, run_blocking
+from llama_index.packs.mixture_of_agents.runs.mixture import Mixture
+from llama_index.packs.mixture_of_agents.seats.seat import Seat
 from llama_index.packs.mixture_of_agents.workflow import MixtureOfAgentsWorkflow
 
 StreamItem = ProgressEvent | DeltaEvent | MixtureResponse

@@ -16,6 +16,8 @@ from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.llms.llm import LLM
 from typing_extensions import Self
 
+from llama_index.packs.mixture_of_agents.calls.endpoint import AgentEndpoint, Endpoint, LLMEndpoint
+from llama_index.packs.mixture_of_agents.calls.sampling import Sampling
 from llama_index.packs.mixture_of_agents.checks import (
     has_methods,
     number,
@@ -25,11 +27,9 @@ from llama_index.packs.mixture_of_agents.checks import (
     text,
     whole_number,
 )
-from llama_index.packs.mixture_of_agents.endpoint import AgentEndpoint, Endpoint, LLMEndpoint
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.facts import ModelIdentity
 from llama_index.packs.mixture_of_agents.results import Missing, Proposal, Task
-from llama_index.packs.mixture_of_agents.sampling import Sampling
 
 
 class Proposer:

@@ -15,7 +15,7 @@ from llama_index.core.base.llms.types import ChatMessage, ContentBlock, MessageR
 from llama_index.core.llms.llm import LLM
 from llama_index.core.utils import get_tokenizer
 
-from llama_index.packs.mixture_of_agents.endpoint import Reply
+from llama_index.packs.mixture_of_agents.calls.endpoint import Reply
 from llama_index.packs.mixture_of_agents.errors import BrokenStreamError
 from llama_index.packs.mixture_of_agents.prompts import (
     aggregator_messages,
@@ -24,7 +24,7 @@ from llama_index.packs.mixture_of_agents.prompts import (
     without_tool_turns,
 )
 from llama_index.packs.mixture_of_agents.results import Missing, Proposal
-from llama_index.packs.mixture_of_agents.seats import Seat
+from llama_index.packs.mixture_of_agents.seats.seat import Seat
 
 ESTIMATE_MARGIN = 1.15
 """A model's own tokenizer may need so many more tokens than the one that estimates."""

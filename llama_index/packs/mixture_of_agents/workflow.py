@@ -1,6 +1,6 @@
 """The event flow: a question fans out to proposers, is collected, goes round again, is answered.
 
-Steps carry; what they carry out is decided elsewhere (`mixture`, `rounds`, `prompts`, `finishes`).
+Steps carry; what they carry out is decided elsewhere (`runs`, `prompts`, `finishes`).
 """
 
 from __future__ import annotations
@@ -22,14 +22,7 @@ from workflows.errors import WorkflowCancelledByUser
 from workflows.events import Event, StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
 
-from llama_index.packs.mixture_of_agents.asking import ask_proposer
-from llama_index.packs.mixture_of_agents.beginning import live_run
-from llama_index.packs.mixture_of_agents.between_rounds import (
-    ask_for_roles,
-    ask_to_condense,
-    stopped_early,
-)
-from llama_index.packs.mixture_of_agents.checkpoint import checkpoint_path
+from llama_index.packs.mixture_of_agents.calls.slots import CallSlots
 from llama_index.packs.mixture_of_agents.events import (
     AskEvent,
     CastEvent,
@@ -41,20 +34,27 @@ from llama_index.packs.mixture_of_agents.events import (
     ProposeEvent,
     SynthesizeEvent,
 )
-from llama_index.packs.mixture_of_agents.finishing import answer
-from llama_index.packs.mixture_of_agents.gating import route
-from llama_index.packs.mixture_of_agents.mixture import seat_mixture
-from llama_index.packs.mixture_of_agents.options import MixtureOptions
-from llama_index.packs.mixture_of_agents.progress import Progress
 from llama_index.packs.mixture_of_agents.results import Proposal
-from llama_index.packs.mixture_of_agents.runs import (
+from llama_index.packs.mixture_of_agents.runs.asking import ask_proposer
+from llama_index.packs.mixture_of_agents.runs.beginning import live_run
+from llama_index.packs.mixture_of_agents.runs.between_rounds import (
+    ask_for_roles,
+    ask_to_condense,
+    stopped_early,
+)
+from llama_index.packs.mixture_of_agents.runs.checkpoint import checkpoint_path
+from llama_index.packs.mixture_of_agents.runs.finishing import answer
+from llama_index.packs.mixture_of_agents.runs.gating import route
+from llama_index.packs.mixture_of_agents.runs.live_run import (
     LiveRun,
     begun_in,
     conversation,
     current_run,
 )
-from llama_index.packs.mixture_of_agents.slots import CallSlots
-from llama_index.packs.mixture_of_agents.states import MixtureState
+from llama_index.packs.mixture_of_agents.runs.mixture import seat_mixture
+from llama_index.packs.mixture_of_agents.runs.options import MixtureOptions
+from llama_index.packs.mixture_of_agents.runs.progress import Progress
+from llama_index.packs.mixture_of_agents.runs.states import MixtureState
 
 _logger = logging.getLogger(__name__)
 

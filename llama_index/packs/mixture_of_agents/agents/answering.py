@@ -17,10 +17,10 @@ from llama_index.packs.mixture_of_agents.agents.prompts import aggregator_messag
 from llama_index.packs.mixture_of_agents.agents.results import CrewResponse, TaskMissing
 from llama_index.packs.mixture_of_agents.agents.speaking import Said, Speaker
 from llama_index.packs.mixture_of_agents.agents.state import CrewState, LiveCrew
+from llama_index.packs.mixture_of_agents.calls.retries import describe
 from llama_index.packs.mixture_of_agents.errors import MixtureError
 from llama_index.packs.mixture_of_agents.events import DeltaEvent
 from llama_index.packs.mixture_of_agents.prompts import as_reference
-from llama_index.packs.mixture_of_agents.retries import describe
 
 Tell = Callable[[Event], None]
 

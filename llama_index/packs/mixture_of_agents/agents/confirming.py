@@ -6,8 +6,8 @@ import inspect
 
 from llama_index.packs.mixture_of_agents.agents.options import Confirm
 from llama_index.packs.mixture_of_agents.agents.plans import Plan
+from llama_index.packs.mixture_of_agents.calls.threads import in_thread
 from llama_index.packs.mixture_of_agents.errors import PlanRejectedError
-from llama_index.packs.mixture_of_agents.threads import in_thread
 
 
 async def ask_for_consent(confirm: Confirm, plan: Plan) -> Plan:

@@ -22,9 +22,9 @@ from llama_index.packs.mixture_of_agents.agents.plans import Plan
 from llama_index.packs.mixture_of_agents.agents.results import CrewResponse
 from llama_index.packs.mixture_of_agents.agents.speaking import Speaker
 from llama_index.packs.mixture_of_agents.agents.workflow import CrewWorkflow
+from llama_index.packs.mixture_of_agents.calls.threads import run_blocking
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.proposers import Proposer
-from llama_index.packs.mixture_of_agents.threads import run_blocking
 
 
 class Crew:

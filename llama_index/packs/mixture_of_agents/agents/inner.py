@@ -11,8 +11,8 @@ from typing import Any
 from llama_index.core.tools import BaseTool
 
 from llama_index.packs.mixture_of_agents.agents.members import Member
-from llama_index.packs.mixture_of_agents.endpoint import is_async
-from llama_index.packs.mixture_of_agents.retries import causes_of
+from llama_index.packs.mixture_of_agents.calls.endpoint import is_async
+from llama_index.packs.mixture_of_agents.calls.retries import causes_of
 
 _END = "max iterations"
 

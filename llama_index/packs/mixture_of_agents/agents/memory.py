@@ -25,8 +25,8 @@ from llama_index.packs.mixture_of_agents.agents.memory_extraction import Extract
 from llama_index.packs.mixture_of_agents.agents.memory_notebook import Note, Notebook, NoteKind
 from llama_index.packs.mixture_of_agents.agents.tools.consent import Confirm, require_consent
 from llama_index.packs.mixture_of_agents.agents.tools.typed import typed_tool
+from llama_index.packs.mixture_of_agents.calls.threads import in_thread
 from llama_index.packs.mixture_of_agents.prompts import fence_marker
-from llama_index.packs.mixture_of_agents.threads import in_thread
 
 TOKEN_LIMIT = 30_000
 MOST_RECALLED = 8

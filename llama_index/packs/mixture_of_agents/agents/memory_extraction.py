@@ -13,10 +13,10 @@ from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.llms import LLM
 from pydantic import BaseModel, Field
 
-from llama_index.packs.mixture_of_agents.endpoint import LLMEndpoint
+from llama_index.packs.mixture_of_agents.answers.shapes import read_shape, shaped_request
+from llama_index.packs.mixture_of_agents.calls.endpoint import LLMEndpoint
+from llama_index.packs.mixture_of_agents.calls.sampling import Sampling
 from llama_index.packs.mixture_of_agents.prompts import excerpt, fence_marker
-from llama_index.packs.mixture_of_agents.sampling import Sampling
-from llama_index.packs.mixture_of_agents.shapes import read_shape, shaped_request
 
 _logger = logging.getLogger(__name__)
 

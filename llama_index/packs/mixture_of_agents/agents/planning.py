@@ -20,8 +20,8 @@ from llama_index.packs.mixture_of_agents.agents.prompts import (
 )
 from llama_index.packs.mixture_of_agents.agents.results import TaskMissing, TaskResult
 from llama_index.packs.mixture_of_agents.agents.speaking import Said, Speaker
+from llama_index.packs.mixture_of_agents.answers.shapes import read_shape, shaped_request
 from llama_index.packs.mixture_of_agents.results import Usage
-from llama_index.packs.mixture_of_agents.shapes import read_shape, shaped_request
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from llama_index.core.tools import FunctionTool
 from llama_index.packs.mixture_of_agents.agents.events import CrewEvent, RememberEvent
 from llama_index.packs.mixture_of_agents.agents.members import Member
 from llama_index.packs.mixture_of_agents.agents.memory import MemoryTools, NotesMemoryBlock, RunMemory
-from llama_index.packs.mixture_of_agents.hearing import cut
-from llama_index.packs.mixture_of_agents.retries import describe
-from llama_index.packs.mixture_of_agents.threads import in_thread
+from llama_index.packs.mixture_of_agents.calls.hearing import cut
+from llama_index.packs.mixture_of_agents.calls.retries import describe
+from llama_index.packs.mixture_of_agents.calls.threads import in_thread
 
 _SHOWN = 500
 """Characters of a note in an event."""

@@ -12,14 +12,14 @@ from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 
-from llama_index.packs.mixture_of_agents.endpoint import Endpoint, Reply
+from llama_index.packs.mixture_of_agents.calls.endpoint import Endpoint, Reply
+from llama_index.packs.mixture_of_agents.calls.retries import describe, status_of, with_retries
+from llama_index.packs.mixture_of_agents.calls.sampling import Sampling
+from llama_index.packs.mixture_of_agents.calls.tasks import ended
 from llama_index.packs.mixture_of_agents.errors import BrokenStreamError, MixtureError
 from llama_index.packs.mixture_of_agents.prompts import as_reference, tool_calls_of
 from llama_index.packs.mixture_of_agents.proposers import Proposer
 from llama_index.packs.mixture_of_agents.results import Usage
-from llama_index.packs.mixture_of_agents.retries import describe, status_of, with_retries
-from llama_index.packs.mixture_of_agents.sampling import Sampling
-from llama_index.packs.mixture_of_agents.tasks import ended
 
 _REFUSED = (400, 422)
 """HTTP: the request is not one that this server understands."""

@@ -18,7 +18,7 @@ from llama_index.core.tools import BaseTool, ToolOutput
 from llama_index.packs.mixture_of_agents.agents.prompts import REFUSED_TOOL, fenced
 from llama_index.packs.mixture_of_agents.agents.results import Observation
 from llama_index.packs.mixture_of_agents.agents.tools.bounding import BoundedTool
-from llama_index.packs.mixture_of_agents.hearing import plain_arguments
+from llama_index.packs.mixture_of_agents.calls.hearing import plain_arguments
 
 _MOST_KEPT = 50
 

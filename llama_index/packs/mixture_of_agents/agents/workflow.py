@@ -47,13 +47,13 @@ from llama_index.packs.mixture_of_agents.agents.state import (
     results_of,
 )
 from llama_index.packs.mixture_of_agents.agents.working import Assignment, carry_out
+from llama_index.packs.mixture_of_agents.calls.slots import CallSlots
 from llama_index.packs.mixture_of_agents.errors import (
     ConfigurationError,
     CrewTimeoutError,
     PlanRejectedError,
 )
 from llama_index.packs.mixture_of_agents.events import DeadlineEvent
-from llama_index.packs.mixture_of_agents.slots import CallSlots
 
 T = TypeVar("T")
 

@@ -36,12 +36,12 @@ from llama_index.packs.mixture_of_agents.agents.results import (
 )
 from llama_index.packs.mixture_of_agents.agents.speaking import Said, Speaker
 from llama_index.packs.mixture_of_agents.agents.toolbox import Toolbox
-from llama_index.packs.mixture_of_agents.hearing import Moment, cut, heard_by
+from llama_index.packs.mixture_of_agents.calls.hearing import Moment, cut, heard_by
+from llama_index.packs.mixture_of_agents.calls.retries import describe
+from llama_index.packs.mixture_of_agents.calls.tasks import ended
 from llama_index.packs.mixture_of_agents.prompts import as_reference
 from llama_index.packs.mixture_of_agents.proposers import Proposer
 from llama_index.packs.mixture_of_agents.results import Usage
-from llama_index.packs.mixture_of_agents.retries import describe
-from llama_index.packs.mixture_of_agents.tasks import ended
 
 _SHOWN = 2_000
 """Characters of a text in an event."""

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from llama_index.packs.mixture_of_agents.app.board import dollars
-from llama_index.packs.mixture_of_agents.records.run_records import CallRecord, RunRecord
-from llama_index.packs.mixture_of_agents.records.trace_schema import CallAnswered, CallMissing
+from llama_index.packs.mixture_of_agents.records.traces.run_records import CallRecord, RunRecord
+from llama_index.packs.mixture_of_agents.records.traces.schema import CallAnswered, CallMissing
 from llama_index.packs.mixture_of_agents.results import Usage
 
 _TASKS = {

@@ -12,7 +12,7 @@ from llama_index.packs.mixture_of_agents.app.ordering import Order, pack_for
 from llama_index.packs.mixture_of_agents.app.statuses import note
 from llama_index.packs.mixture_of_agents.app.watching import Listener, watch
 from llama_index.packs.mixture_of_agents.results import MixtureResponse
-from llama_index.packs.mixture_of_agents.runs import conversation
+from llama_index.packs.mixture_of_agents.runs.live_run import conversation
 
 _DEMO_QUESTION = "How can an adult learn a new language? Answer in a short paragraph."
 _DEMO_SEED = 1

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from llama_index.packs.mixture_of_agents.checks import shortened, shown
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.results import MixtureResponse
-from llama_index.packs.mixture_of_agents.runs import conversation
+from llama_index.packs.mixture_of_agents.runs.live_run import conversation
 
 _FORM = (
     'A row is {"prompt": "..."} or {"messages": [{"role": "user", "content": "..."}]}, an "id" beside it if '

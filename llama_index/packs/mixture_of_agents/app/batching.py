@@ -15,9 +15,9 @@ from llama_index.packs.mixture_of_agents.app.batch_rows import Row, answer_row, 
 from llama_index.packs.mixture_of_agents.app.board import count, dollars
 from llama_index.packs.mixture_of_agents.app.journal import Journal
 from llama_index.packs.mixture_of_agents.base import MixtureOfAgentsPack
+from llama_index.packs.mixture_of_agents.calls.threads import in_thread
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.results import Usage
-from llama_index.packs.mixture_of_agents.threads import in_thread
 
 
 @dataclass(frozen=True)

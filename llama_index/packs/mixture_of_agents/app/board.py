@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from llama_index.packs.mixture_of_agents.casting import RoleList
+from llama_index.packs.mixture_of_agents.answers.ranking import Choice
+from llama_index.packs.mixture_of_agents.answers.shapes import shape_in_text
 from llama_index.packs.mixture_of_agents.events import ProgressEvent
 from llama_index.packs.mixture_of_agents.prompts import as_reference
-from llama_index.packs.mixture_of_agents.ranking import Choice
 from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Task
-from llama_index.packs.mixture_of_agents.shapes import shape_in_text
+from llama_index.packs.mixture_of_agents.seats.casting import RoleList
 
 State = Literal["thinking", "waiting", "answered", "missing"]
 

@@ -33,15 +33,15 @@ from llama_index.packs.mixture_of_agents.app.diagnosis import (
     lines,
     machine_lines,
 )
+from llama_index.packs.mixture_of_agents.calls.endpoint import LLMEndpoint
+from llama_index.packs.mixture_of_agents.calls.retries import describe, is_transient, status_of
+from llama_index.packs.mixture_of_agents.calls.sampling import Sampling
+from llama_index.packs.mixture_of_agents.calls.threads import run_blocking
 from llama_index.packs.mixture_of_agents.checks import seconds
-from llama_index.packs.mixture_of_agents.endpoint import LLMEndpoint
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.providers.access import access
 from llama_index.packs.mixture_of_agents.providers.integrations import INTEGRATIONS, has_module
 from llama_index.packs.mixture_of_agents.providers.secrecy import without
-from llama_index.packs.mixture_of_agents.retries import describe, is_transient, status_of
-from llama_index.packs.mixture_of_agents.sampling import Sampling
-from llama_index.packs.mixture_of_agents.threads import run_blocking
 
 _PACKAGES = (
     "llama-index-packs-mixture-of-agents",

@@ -16,8 +16,8 @@ from llama_index.packs.mixture_of_agents.app.board import dollars, printable
 from llama_index.packs.mixture_of_agents.app.statuses import note
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.gate.recorded import Sample, models_of, read_samples
-from llama_index.packs.mixture_of_agents.records.reading import read_trace
-from llama_index.packs.mixture_of_agents.records.run_records import RunRecord
+from llama_index.packs.mixture_of_agents.records.traces.reading import read_trace
+from llama_index.packs.mixture_of_agents.records.traces.run_records import RunRecord
 from llama_index.packs.mixture_of_agents.results import Proposal
 
 if TYPE_CHECKING:

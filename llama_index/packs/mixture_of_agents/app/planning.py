@@ -19,9 +19,9 @@ from llama_index.packs.mixture_of_agents.facts import MixtureFacts, ModelIdentit
 from llama_index.packs.mixture_of_agents.policies import RunStart
 from llama_index.packs.mixture_of_agents.records.budget import Budget
 from llama_index.packs.mixture_of_agents.records.forecast import Forecast, ForecastTotal, forecast
-from llama_index.packs.mixture_of_agents.records.ledger import dollars
 from llama_index.packs.mixture_of_agents.records.prices import Prices
-from llama_index.packs.mixture_of_agents.runs import conversation
+from llama_index.packs.mixture_of_agents.records.spending.ledger import dollars
+from llama_index.packs.mixture_of_agents.runs.live_run import conversation
 
 _STANDS_IN = "MockLLM"
 _EMBEDDED = ModelIdentity(class_name="SparseMoELLM", model="the embedded default")

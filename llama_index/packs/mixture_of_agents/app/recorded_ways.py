@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llama_index.packs.mixture_of_agents.agreement import Agreement, EarlyStop
+from llama_index.packs.mixture_of_agents.answers.extracting import extractor_named
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, TraceError
-from llama_index.packs.mixture_of_agents.extracting import extractor_named
 from llama_index.packs.mixture_of_agents.finishes import FINISHES, Finish, Sequential, Vote
 from llama_index.packs.mixture_of_agents.prompts import as_reference
-from llama_index.packs.mixture_of_agents.records.recording import Recording
+from llama_index.packs.mixture_of_agents.records.replaying.recording import Recording
 
 _logger = logging.getLogger(__name__)
 

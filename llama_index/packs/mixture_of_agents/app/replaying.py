@@ -19,10 +19,10 @@ from llama_index.packs.mixture_of_agents.events import ProgressEvent
 from llama_index.packs.mixture_of_agents.facts import ModelIdentity
 from llama_index.packs.mixture_of_agents.policies import RunStart
 from llama_index.packs.mixture_of_agents.proposers import Call
-from llama_index.packs.mixture_of_agents.records.recording import Changes, Company, Recording
 from llama_index.packs.mixture_of_agents.records.replay import ReplayPolicy, answers_of
-from llama_index.packs.mixture_of_agents.records.run_records import RunRecord
-from llama_index.packs.mixture_of_agents.records.stand_ins import ModelFor
+from llama_index.packs.mixture_of_agents.records.replaying.recording import Changes, Company, Recording
+from llama_index.packs.mixture_of_agents.records.replaying.stand_ins import ModelFor
+from llama_index.packs.mixture_of_agents.records.traces.run_records import RunRecord
 from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal, Usage
 
 _LONGEST_NAME = 300

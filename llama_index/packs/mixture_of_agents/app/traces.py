@@ -17,9 +17,9 @@ from llama_index.packs.mixture_of_agents.app.accounts import account
 from llama_index.packs.mixture_of_agents.app.board import dollars, printable
 from llama_index.packs.mixture_of_agents.app.statuses import note
 from llama_index.packs.mixture_of_agents.errors import TraceError
-from llama_index.packs.mixture_of_agents.records.reading import open_trace
-from llama_index.packs.mixture_of_agents.records.run_records import RunRecord, choose_run
-from llama_index.packs.mixture_of_agents.records.trace_stats import ModelStats, Stats, stats_of
+from llama_index.packs.mixture_of_agents.records.traces.reading import open_trace
+from llama_index.packs.mixture_of_agents.records.traces.run_records import RunRecord, choose_run
+from llama_index.packs.mixture_of_agents.records.traces.stats import ModelStats, Stats, stats_of
 from llama_index.packs.mixture_of_agents.results import Usage
 
 FOLDER_VARIABLE = "MOA_TRACE_DIR"

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
+from llama_index.packs.mixture_of_agents.answers.extracting import extractor_named
 from llama_index.packs.mixture_of_agents.checks import number, seconds, shown, text, whole_number
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
-from llama_index.packs.mixture_of_agents.extracting import extractor_named
-from llama_index.packs.mixture_of_agents.records.degrading import MEASURES
+from llama_index.packs.mixture_of_agents.records.spending.degrading import MEASURES
 from llama_index.packs.mixture_of_agents.spreading import checked_temperatures
 
 UNLIMITED = "none"

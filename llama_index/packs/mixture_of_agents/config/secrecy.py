@@ -1,7 +1,7 @@
 """Secrets in a configuration: found by the key's name or by the value's looks, and never repeated.
 
 A configuration is shared, committed and recorded with every run, so a key in it is a key lost. Which names
-hold secrets is known to `providers.secrecy`, what keys look like to `records.redaction`. This module knows
+hold secrets is known to `providers.secrecy`, what keys look like to `records.traces`. This module knows
 no field, and sees no environment.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from llama_index.packs.mixture_of_agents.config.faults import Place, refused
 from llama_index.packs.mixture_of_agents.providers.secrecy import is_secret_name
-from llama_index.packs.mixture_of_agents.records.redaction import scrubbed
+from llama_index.packs.mixture_of_agents.records.traces.redaction import scrubbed
 
 _WHERE = (
     "a configuration holds no secrets: it is shared, and every run records it. Remove it here, and set the "

@@ -16,9 +16,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_index.packs.mixture_of_agents.answers.numerals import numbers
 from llama_index.packs.mixture_of_agents.gate.readings import Reader, Reading
 from llama_index.packs.mixture_of_agents.gate.recorded import Sample
-from llama_index.packs.mixture_of_agents.numerals import numbers
 
 Floats = NDArray[np.float64]
 Panel = tuple[str, ...]

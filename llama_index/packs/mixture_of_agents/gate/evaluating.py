@@ -14,6 +14,7 @@ import numpy as np
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from pydantic import BaseModel, ConfigDict
 
+from llama_index.packs.mixture_of_agents.answers.voting import tally
 from llama_index.packs.mixture_of_agents.facts import ModelIdentity, SeatFacts
 from llama_index.packs.mixture_of_agents.gate.ballots import Case
 from llama_index.packs.mixture_of_agents.gate.jury import Jury
@@ -22,7 +23,6 @@ from llama_index.packs.mixture_of_agents.gate.readings import Reader
 from llama_index.packs.mixture_of_agents.gate.risk import paired_interval, wilson
 from llama_index.packs.mixture_of_agents.gate.scoring_gate import vote_weight
 from llama_index.packs.mixture_of_agents.results import Proposal
-from llama_index.packs.mixture_of_agents.voting import tally
 
 GATE = "gate"
 _MOST_STEPS = 100

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 
+from llama_index.packs.mixture_of_agents.answers.extracting import Extractor, extracted, extractor_named
+from llama_index.packs.mixture_of_agents.answers.numerals import numbers
 from llama_index.packs.mixture_of_agents.errors import MixtureError
-from llama_index.packs.mixture_of_agents.extracting import Extractor, extracted, extractor_named
-from llama_index.packs.mixture_of_agents.numerals import numbers
 
 _LONGEST = 20_000
 """Characters of a text's end that are read; what a text may cost has a limit."""
@@ -64,7 +64,7 @@ class Reader:
     """Reads texts for answers of one kind.
 
     Args:
-        extract: Name of the extractor, as `extracting` knows them: "number", "choice", ...
+        extract: Name of the extractor, as `answers.extracting` knows them: "number", "choice", ...
 
     Raises:
         ConfigurationError: There is no such extractor.

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 
 from llama_index.core.base.llms.types import ChatMessage
 
+from llama_index.packs.mixture_of_agents.calls.sampling import Sampling
 from llama_index.packs.mixture_of_agents.events import ProgressEvent
 from llama_index.packs.mixture_of_agents.facts import SeatFacts
 from llama_index.packs.mixture_of_agents.gate.estimates import Estimates, used_tokens
@@ -21,7 +22,6 @@ from llama_index.packs.mixture_of_agents.gate.waiting_line import WaitingLine
 from llama_index.packs.mixture_of_agents.policies import RunStart
 from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal, Usage
-from llama_index.packs.mixture_of_agents.sampling import Sampling
 
 _OVER = "the run is over"
 

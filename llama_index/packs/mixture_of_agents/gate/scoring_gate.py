@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from llama_index.core.base.llms.types import ChatMessage
 
+from llama_index.packs.mixture_of_agents.answers.voting import tally
 from llama_index.packs.mixture_of_agents.facts import SeatFacts
 from llama_index.packs.mixture_of_agents.gate.ballots import Floats, Panel
 from llama_index.packs.mixture_of_agents.gate.calibration import Platt
@@ -25,7 +26,6 @@ from llama_index.packs.mixture_of_agents.gate.order import check_fit
 from llama_index.packs.mixture_of_agents.gate.protocol import GateDecision, question_of
 from llama_index.packs.mixture_of_agents.gate.question_features import QuestionFeatures
 from llama_index.packs.mixture_of_agents.results import Decision, Proposal
-from llama_index.packs.mixture_of_agents.voting import tally
 
 TOP_K = 3
 _EDGE = 0.01

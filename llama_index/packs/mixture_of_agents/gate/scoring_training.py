@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from llama_index.packs.mixture_of_agents.answers.voting import tally
 from llama_index.packs.mixture_of_agents.gate.ballots import Case, Floats, Panel
 from llama_index.packs.mixture_of_agents.gate.calibration import Platt, calibration_error
 from llama_index.packs.mixture_of_agents.gate.cascade_training import jury_of
@@ -30,7 +31,6 @@ from llama_index.packs.mixture_of_agents.gate.scoring_gate import (
     vote_weight,
 )
 from llama_index.packs.mixture_of_agents.gate.targets import Target
-from llama_index.packs.mixture_of_agents.voting import tally
 
 _Learn = Callable[[Floats, Floats, int], Neighbours | GatingNetwork]
 _Answers = dict[str, str | None]

@@ -18,13 +18,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from llama_index.packs.mixture_of_agents.calls.threads import in_thread
 from llama_index.packs.mixture_of_agents.checks import shown
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, TraceError
 from llama_index.packs.mixture_of_agents.proposers import Call
-from llama_index.packs.mixture_of_agents.records.answers import call_key
-from llama_index.packs.mixture_of_agents.records.redaction import cleaned
+from llama_index.packs.mixture_of_agents.records.replaying.answers import call_key
+from llama_index.packs.mixture_of_agents.records.traces.redaction import cleaned
 from llama_index.packs.mixture_of_agents.results import Missing, Proposal
-from llama_index.packs.mixture_of_agents.threads import in_thread
 
 FROM_CACHE = "cache"
 """Stands in `details["source"]` of a proposal that came from the cache; its usage is that of the call which

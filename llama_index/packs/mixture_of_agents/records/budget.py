@@ -4,9 +4,9 @@
     Budget(tokens=20_000, seconds=60)
     Budget(0.05, total=2.0)                        and 2 dollars for all runs together, in whatever threads
 
-Every call is checked before it goes out against the most it can cost (`bounds`): what is spent, what is out
-and what the answer needs never pass the budget. When a call would, the run leaves out what `degrade` names,
-in that order: refine layers, the dearest proposers of a layer, the length of the answer. Whoever is not
+Every call is checked before it goes out against the most it can cost (`spending.bounds`): what is spent,
+what is out and what the answer needs never pass the budget. When a call would, the run leaves out what `degrade`
+names, in that order: refine layers, the dearest proposers of a layer, the length of the answer. Whoever is not
 asked is `Missing` with the reason, and `Budget.report` tells the whole. A run that cannot fit is refused
 before its first call. Spending passes the budget only where a call costs more than its bound, by that much.
 """
@@ -25,18 +25,18 @@ from llama_index.packs.mixture_of_agents.checks import number, shown, whole_numb
 from llama_index.packs.mixture_of_agents.checks import seconds as check_seconds
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.policies import RunStart
-from llama_index.packs.mixture_of_agents.records.bounds import Bounds
-from llama_index.packs.mixture_of_agents.records.budget_report import BudgetReport
-from llama_index.packs.mixture_of_agents.records.counting import has_attachments
-from llama_index.packs.mixture_of_agents.records.course import Course
-from llama_index.packs.mixture_of_agents.records.degrading import MEASURES, Degrading
-from llama_index.packs.mixture_of_agents.records.frames import Frames
-from llama_index.packs.mixture_of_agents.records.ledger import UNLIMITED, Amount, Ledger, rounded_up
-from llama_index.packs.mixture_of_agents.records.pace import Pace
 from llama_index.packs.mixture_of_agents.records.prices import Prices
-from llama_index.packs.mixture_of_agents.records.purse import Purse
-from llama_index.packs.mixture_of_agents.records.refusals import cannot_bound, too_small, used_up
-from llama_index.packs.mixture_of_agents.records.spending import RunBudget
+from llama_index.packs.mixture_of_agents.records.spending.bounds import Bounds
+from llama_index.packs.mixture_of_agents.records.spending.budget_report import BudgetReport
+from llama_index.packs.mixture_of_agents.records.spending.counting import has_attachments
+from llama_index.packs.mixture_of_agents.records.spending.course import Course
+from llama_index.packs.mixture_of_agents.records.spending.degrading import MEASURES, Degrading
+from llama_index.packs.mixture_of_agents.records.spending.frames import Frames
+from llama_index.packs.mixture_of_agents.records.spending.ledger import UNLIMITED, Amount, Ledger, rounded_up
+from llama_index.packs.mixture_of_agents.records.spending.pace import Pace
+from llama_index.packs.mixture_of_agents.records.spending.purse import Purse
+from llama_index.packs.mixture_of_agents.records.spending.refusals import cannot_bound, too_small, used_up
+from llama_index.packs.mixture_of_agents.records.spending.run_spending import RunBudget
 
 REPORTS_KEPT = 1_000
 """Reports of that many runs are kept, the newest."""

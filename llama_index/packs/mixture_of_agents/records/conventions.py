@@ -19,7 +19,7 @@ from llama_index.packs.mixture_of_agents.facts import ModelIdentity
 from llama_index.packs.mixture_of_agents.policies import RunStart
 from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.records.prices import RUN_HERE
-from llama_index.packs.mixture_of_agents.records.redaction import scrubbed
+from llama_index.packs.mixture_of_agents.records.traces.redaction import scrubbed
 from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal, Usage
 
 Attributes = dict[str, str | bool | int | float | list[str]]

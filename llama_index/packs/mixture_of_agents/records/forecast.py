@@ -18,12 +18,12 @@ from pydantic import BaseModel, ConfigDict
 
 from llama_index.packs.mixture_of_agents.checks import number, whole_number
 from llama_index.packs.mixture_of_agents.facts import MixtureFacts, SeatFacts
-from llama_index.packs.mixture_of_agents.records.bounds import Bounds
-from llama_index.packs.mixture_of_agents.records.counting import counted, has_attachments
-from llama_index.packs.mixture_of_agents.records.course import ROLE_TOKENS, Course, PlannedCall
-from llama_index.packs.mixture_of_agents.records.frames import Frames
-from llama_index.packs.mixture_of_agents.records.ledger import NOTHING, Amount
 from llama_index.packs.mixture_of_agents.records.prices import Prices
+from llama_index.packs.mixture_of_agents.records.spending.bounds import Bounds
+from llama_index.packs.mixture_of_agents.records.spending.counting import counted, has_attachments
+from llama_index.packs.mixture_of_agents.records.spending.course import ROLE_TOKENS, Course, PlannedCall
+from llama_index.packs.mixture_of_agents.records.spending.frames import Frames
+from llama_index.packs.mixture_of_agents.records.spending.ledger import NOTHING, Amount
 from llama_index.packs.mixture_of_agents.results import Task, Usage
 
 _FROZEN = ConfigDict(frozen=True)

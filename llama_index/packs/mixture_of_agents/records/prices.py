@@ -17,14 +17,14 @@ from typing import Any
 
 from llama_index.packs.mixture_of_agents.facts import ModelIdentity
 from llama_index.packs.mixture_of_agents.proposers import Call
-from llama_index.packs.mixture_of_agents.records.counting import counted, counted_text
-from llama_index.packs.mixture_of_agents.records.price_list import (
+from llama_index.packs.mixture_of_agents.records.spending.counting import counted, counted_text
+from llama_index.packs.mixture_of_agents.records.spending.price_list import (
     Listed,
     Tokens,
     dearest_cost,
     listed_cost,
 )
-from llama_index.packs.mixture_of_agents.records.rates import Rate, rates_from
+from llama_index.packs.mixture_of_agents.records.spending.rates import Rate, rates_from
 from llama_index.packs.mixture_of_agents.results import Usage
 
 PROVIDERS: Mapping[str, str] = {

@@ -11,9 +11,9 @@ import threading
 
 from llama_index.packs.mixture_of_agents.errors import TraceError
 from llama_index.packs.mixture_of_agents.proposers import Call
-from llama_index.packs.mixture_of_agents.records.answers import Answers
-from llama_index.packs.mixture_of_agents.records.reading import read_trace
-from llama_index.packs.mixture_of_agents.records.run_records import RunRecord, choose_run
+from llama_index.packs.mixture_of_agents.records.replaying.answers import Answers
+from llama_index.packs.mixture_of_agents.records.traces.reading import read_trace
+from llama_index.packs.mixture_of_agents.records.traces.run_records import RunRecord, choose_run
 from llama_index.packs.mixture_of_agents.results import Missing, Proposal
 
 FROM_RECORD = "record"

@@ -2,7 +2,7 @@
 
 Lines are written as things happen, so a killed run leaves a readable trace. The event loop only hands them
 over; a thread puts them into words and writes. What cannot be written costs a warning, never the run.
-`trace_schema` says what the lines hold. It knows nothing of how a mixture is run.
+`traces.schema` says what the lines hold. It knows nothing of how a mixture is run.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.events import ProgressEvent
 from llama_index.packs.mixture_of_agents.policies import RunStart
 from llama_index.packs.mixture_of_agents.proposers import Call
-from llama_index.packs.mixture_of_agents.records.lines import Appender, append
-from llama_index.packs.mixture_of_agents.records.redaction import Redact, Redaction, cleaned
-from llama_index.packs.mixture_of_agents.records.trace_entries import (
+from llama_index.packs.mixture_of_agents.records.traces.entries import (
     agreed,
     asked,
     ended,
@@ -41,7 +39,9 @@ from llama_index.packs.mixture_of_agents.records.trace_entries import (
     retried,
     started,
 )
-from llama_index.packs.mixture_of_agents.records.trace_schema import SCHEMA, Entry, MessageKept
+from llama_index.packs.mixture_of_agents.records.traces.lines import Appender, append
+from llama_index.packs.mixture_of_agents.records.traces.redaction import Redact, Redaction, cleaned
+from llama_index.packs.mixture_of_agents.records.traces.schema import SCHEMA, Entry, MessageKept
 from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal, Usage
 
 FOLDER = "logs/moa"

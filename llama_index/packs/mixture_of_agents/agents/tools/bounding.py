@@ -19,8 +19,8 @@ from llama_index.core.tools.types import BaseToolAsyncAdapter
 from workflows.runtime.types.results import WaitingForEvent
 
 from llama_index.packs.mixture_of_agents import checks
+from llama_index.packs.mixture_of_agents.calls.threads import in_thread, run_blocking
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
-from llama_index.packs.mixture_of_agents.threads import in_thread, run_blocking
 
 _logger = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from llama_index.packs.mixture_of_agents.agents.tools.database import Source, re
 from llama_index.packs.mixture_of_agents.agents.tools.folder import DataFolder
 from llama_index.packs.mixture_of_agents.agents.tools.rows import Limits, Rows, drawn
 from llama_index.packs.mixture_of_agents.agents.tools.typed import typed_tool
+from llama_index.packs.mixture_of_agents.calls.threads import in_thread
 from llama_index.packs.mixture_of_agents.errors import ToolError
-from llama_index.packs.mixture_of_agents.threads import in_thread
 
 _LARGEST_FILE = 100_000_000
 TableName = Annotated[str, Field(description="Name of a table, as list_tables gives it")]

@@ -26,8 +26,8 @@ from llama_index.packs.mixture_of_agents.agents.tools.frames import ENDINGS, col
 from llama_index.packs.mixture_of_agents.agents.tools.measures import Condition, Measure, met
 from llama_index.packs.mixture_of_agents.agents.tools.picture import png
 from llama_index.packs.mixture_of_agents.agents.tools.typed import typed_tool
+from llama_index.packs.mixture_of_agents.calls.threads import in_thread
 from llama_index.packs.mixture_of_agents.errors import ToolError
-from llama_index.packs.mixture_of_agents.threads import in_thread
 
 _SAVED = (".json", ".png")
 

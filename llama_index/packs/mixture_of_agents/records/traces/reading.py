@@ -1,0 +1,250 @@
+"""Traces read back: runs, with their calls, whatever order their lines came in.
+
+A line that was cut, because its process was killed, is reported and left out. What is no trace, or is of a
+newer schema, is refused. It writes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from llama_index.core.base.llms.types import ChatMessage, MessageRole
+from pydantic import ValidationError
+
+from llama_index.packs.mixture_of_agents.checks import shortened
+from llama_index.packs.mixture_of_agents.errors import TraceError
+from llama_index.packs.mixture_of_agents.records.traces.run_records import CallRecord, RunRecord
+from llama_index.packs.mixture_of_agents.records.traces.schema import (
+    ENTRIES,
+    KINDS,
+    SCHEMA,
+    CallAnswered,
+    CallAsked,
+    CallMissing,
+    CallRetried,
+    Entry,
+    MessageKept,
+    Outcome,
+    RoundAgreed,
+    RunEnded,
+    RunStarted,
+)
+
+_logger = logging.getLogger(__name__)
+
+_HEAD = ("schema", "run", "time", "kind")
+_MOST_DAMAGED_AT_FIRST = 10
+
+
+@dataclass(frozen=True)
+class TraceFile:
+    """What is in a file.
+
+    Attributes:
+        runs: In the order they began.
+        problems: What could not be read, in words; the runs may lack it.
+    """
+
+    runs: list[RunRecord]
+    problems: list[str]
+
+
+def read_trace(path: str | os.PathLike[str]) -> list[RunRecord]:
+    """The runs of a trace, in the order they began; what could not be read is said in the log.
+
+    Args:
+        path: A file, or a folder of files (*.jsonl).
+
+    Raises:
+        TraceError: It cannot be read, is no trace, or is of a newer schema; of a folder, if no file can be.
+    """
+    found = open_trace(path)
+    for problem in found.problems:
+        _logger.warning("%s", problem)
+    return found.runs
+
+
+def open_trace(path: str | os.PathLike[str]) -> TraceFile:
+    """The runs of a trace, and what could not be read of it; the arguments are `read_trace`'s.
+
+    Raises:
+        TraceError: It cannot be read, is no trace, or is of a newer schema.
+    """
+    place = Path(path)
+    read = _read_folder(place) if place.is_dir() else [_read_file(place)]
+    runs = sorted((run for found in read for run in found.runs), key=lambda run: run.started_at)
+    return TraceFile(runs, [problem for found in read for problem in found.problems])
+
+
+def _read_folder(folder: Path) -> list[TraceFile]:
+    """Every file that can be read; one that cannot is a problem of its own, not of the others."""
+    read: list[TraceFile] = []
+    faults: list[TraceError] = []
+    for path in _files_in(folder):
+        try:
+            read.append(_read_file(path))
+        except TraceError as error:
+            faults.append(error)
+    if not read:
+        raise faults[0]
+    return [*read, *(TraceFile([], [str(fault)]) for fault in faults)]
+
+
+def _files_in(folder: Path) -> list[Path]:
+    found = sorted(folder.glob("*.jsonl"))
+    if not found:
+        raise TraceError(
+            f"There are no traces (*.jsonl) in {folder}. Runs write them when asked to: trace=True in "
+            "Python, and `moa ask` does by itself."
+        )
+    return found
+
+
+def _read_file(path: Path) -> TraceFile:
+    reading = _Reading(path)
+    try:
+        # Lines end in \n alone: a text may hold other ends of lines.
+        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    reading.take(number, line)
+    except OSError as error:
+        raise TraceError(f"The trace {path} cannot be read ({error}). See that the path is right.") from error
+    return reading.result()
+
+
+class _Reading:
+    """A file, line by line; runs may stand in one another."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._runs: list[RunRecord] = []
+        self._open: dict[str, _OpenRun] = {}
+        self._lines = 0
+        self._problems: list[str] = []
+
+    def take(self, number: int, line: str) -> None:
+        """Read the next line."""
+        head = self._head(number, line)
+        if head is None:
+            return
+        self._lines += 1
+        if head["kind"] not in KINDS:  # of a later version that this schema can still be read of
+            return
+        try:
+            entry = ENTRIES.validate_python({k: v for k, v in head.items() if k not in _HEAD[:3]})
+            moment = datetime.fromisoformat(head["time"])
+        except (ValidationError, ValueError, TypeError) as error:
+            raise self._refusal(number, f"its fields are wrong ({shortened(_fault(error))})") from error
+        self._enter(number, str(head["run"]), moment, entry)
+
+    def result(self) -> TraceFile:
+        """What was read."""
+        if not self._lines:
+            raise TraceError(f"{self._path} is no trace: no line of it could be read. Pass another file.")
+        return TraceFile(self._runs, self._problems)
+
+    def _head(self, number: int, line: str) -> dict[str, Any] | None:
+        try:
+            head = json.loads(line)
+        except (ValueError, RecursionError):
+            self._problem(number, "was cut or damaged, and is left out")
+            if not self._lines and number > _MOST_DAMAGED_AT_FIRST:
+                raise self._refusal(number, "there is still no event") from None
+            return None
+        if not isinstance(head, dict) or not all(name in head for name in _HEAD):
+            raise self._refusal(number, f"it lacks the fields {', '.join(_HEAD)}")
+        schema = head["schema"]
+        if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+            raise self._refusal(number, "its schema is no version number")
+        if schema > SCHEMA:
+            raise TraceError(
+                f"{self._path} is of trace schema {schema}, and this version reads up to {SCHEMA}. "
+                "Run: pip install -U llama-index-packs-mixture-of-agents"
+            )
+        return head
+
+    def _enter(self, number: int, run_id: str, moment: datetime, entry: Entry) -> None:
+        opened = self._open.setdefault(run_id, _OpenRun(run_id, self._path))
+        if isinstance(entry, RunStarted):
+            if opened.run is not None:  # the same run once more, from a checkpoint: what it knew stays
+                opened = self._open[run_id] = _OpenRun(run_id, self._path, opened.messages)
+            self._runs.append(opened.begin(moment, entry))
+        elif not opened.take(moment, entry):
+            self._problem(number, f"belongs to the run {run_id}, whose beginning is not there")
+
+    def _problem(self, number: int, what: str) -> None:
+        self._problems.append(f"{self._path}: line {number} {what}.")
+
+    def _refusal(self, number: int, what: str) -> TraceError:
+        return TraceError(
+            f"{self._path} is no trace of this package: in line {number}, {what}. Pass a file that was "
+            "written with trace=..., or by `moa`."
+        )
+
+
+class _OpenRun:
+    """A run of which more lines may come."""
+
+    def __init__(self, run_id: str, path: Path, messages: Mapping[str, ChatMessage] | None = None) -> None:
+        self.run: RunRecord | None = None
+        self.messages: dict[str, ChatMessage] = dict(messages or {})
+        self._run_id, self._path = run_id, path
+        self._calls: dict[tuple[int, int, int], CallRecord] = {}
+
+    def begin(self, moment: datetime, entry: RunStarted) -> RunRecord:
+        """Its first line, but for messages."""
+        self.run = RunRecord(self._run_id, moment, entry, self._named(entry.question), path=self._path)
+        return self.run
+
+    def take(self, moment: datetime, entry: Entry) -> bool:
+        """Any other line; False for one that has no run."""
+        if isinstance(entry, MessageKept):
+            self.messages[entry.id] = _message(entry.message)
+        elif self.run is None:
+            return False
+        elif isinstance(entry, RunEnded):
+            self.run.ended, self.run.ended_at = entry, moment
+        elif isinstance(entry, RoundAgreed):
+            self.run.agreed = entry
+        elif isinstance(entry, CallRetried):
+            self.run.retries.append(entry)
+        elif isinstance(entry, (CallAsked, CallAnswered, CallMissing)):
+            self._take_call(self.run, entry)
+        return True
+
+    def _take_call(self, run: RunRecord, entry: CallAsked | Outcome) -> None:
+        if isinstance(entry, CallAsked):
+            call = CallRecord(entry, self._named(entry.messages))
+            self._calls[entry.place] = call
+            run.calls.append(call)
+            return
+        if entry.place not in self._calls:  # its question was on a line that was cut
+            asked = CallAsked(**entry.model_dump(include={"layer", "index", "turn", "task", "proposer"}))
+            self._take_call(run, asked)
+        self._calls[entry.place].outcome = entry
+
+    def _named(self, ids: Sequence[str]) -> list[ChatMessage]:
+        # One that is lost makes the others useless: they would pass for another question.
+        return [self.messages[name] for name in ids] if all(name in self.messages for name in ids) else []
+
+
+def _message(kept: dict[str, Any]) -> ChatMessage:
+    try:
+        return ChatMessage.model_validate(kept)
+    except ValidationError:  # of a newer LlamaIndex, or redacted where it is not text
+        return ChatMessage(role=MessageRole.USER, content=json.dumps(kept))
+
+
+def _fault(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
