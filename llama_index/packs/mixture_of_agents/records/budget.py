@@ -5,10 +5,11 @@
     Budget(0.05, total=2.0)                        and 2 dollars for all runs together, in whatever threads
 
 Every call is checked before it goes out against the most it can cost (`spending.bounds`): what is spent,
-what is out and what the answer needs never pass the budget. When a call would, the run leaves out what `degrade`
-names, in that order: refine layers, the dearest proposers of a layer, the length of the answer. Whoever is not
-asked is `Missing` with the reason, and `Budget.report` tells the whole. A run that cannot fit is refused
-before its first call. Spending passes the budget only where a call costs more than its bound, by that much.
+what is out and what the answer needs never pass the budget. When a call would, the run leaves out what
+`degrade` names, in that order: refine layers, the dearest proposers of a layer, the length of the answer.
+Whoever is not asked is `Missing` with the reason, and `Budget.report` tells the whole. A run that cannot
+fit is refused before its first call. Spending passes the budget only where a call costs more than its
+bound, by that much.
 """
 
 from __future__ import annotations
