@@ -16,7 +16,11 @@ from llama_index.packs.mixture_of_agents import (
 )
 from llama_index.packs.mixture_of_agents.facts import SeatFacts
 from llama_index.packs.mixture_of_agents.finishes import Vote
+from llama_index.packs.mixture_of_agents.gate.capacity import Capacity
+from llama_index.packs.mixture_of_agents.gate.capped_gate import CappedGate
+from llama_index.packs.mixture_of_agents.gate.limits import Limits
 from llama_index.packs.mixture_of_agents.gate.protocol import GateDecision
+from llama_index.packs.mixture_of_agents.gate.rules import RuleGate
 from llama_index.packs.mixture_of_agents.results import Proposal
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 
@@ -144,3 +148,13 @@ async def test_what_the_gate_says_is_told_as_it_happens() -> None:
 def test_what_is_no_gate_is_refused(gate: Any) -> None:
     with pytest.raises(ConfigurationError, match="gate must be"):
         gated(gate, models("a"))
+
+
+@pytest.mark.parametrize("layers", [2, 3])
+def test_proposers_a_gate_was_not_made_for_are_refused_before_any_call(layers: int) -> None:
+    proposers = models("a", "b")
+    rules = RuleGate([{"ask": ["nobody"], "words": ["why"]}])
+    for gate in (rules, CappedGate(rules, Capacity({"*": Limits(in_flight=1)}))):
+        with pytest.raises(ConfigurationError, match="nobody"):
+            gated(gate, proposers, layers)
+    assert all(not model.calls for model in proposers)

@@ -71,6 +71,12 @@ class CappedGate:
         """Its kind and settings, as JSON; limits may change from one run to the next, and are not its own."""
         return {"name": self.name, "gate": self._gate.described(), "top_k": self._top_k, "wait": self._wait}
 
+    def check(self, names: Sequence[str]) -> None:
+        """The other gate's; nothing where it has none."""
+        inner: Any = self._gate
+        if has_methods(inner, "check"):
+            inner.check(names)
+
     def weights(
         self, messages: Sequence[ChatMessage], proposals: Sequence[Proposal]
     ) -> dict[str, float] | None:

@@ -60,6 +60,14 @@ class GatedCascade:
         """Its kind and settings, as JSON."""
         return {**self.cascade.described(), "name": self.name, "straight": self.straight}
 
+    def check(self, names: Sequence[str]) -> None:
+        """Refuse, before any call, proposers it was not made for.
+
+        Raises:
+            ConfigurationError: A name is none it knows.
+        """
+        check_fit(self.models, names)
+
     async def decide(
         self, messages: Sequence[ChatMessage], candidates: Sequence[SeatFacts], proposals: Sequence[Proposal]
     ) -> GateDecision:

@@ -69,6 +69,20 @@ class Gate(Protocol):
         """What each proposer's vote counts for this question; None to count heads."""
 
 
+class MadeForSome(Protocol):
+    """A gate that was made for certain proposers; it is asked before any call whether they fit."""
+
+    def check(self, names: Sequence[str]) -> None:
+        """Refuse those it was not made for.
+
+        Args:
+            names: Who sits in a layer.
+
+        Raises:
+            ConfigurationError: They do not fit.
+        """
+
+
 class Judge(Protocol):
     """A gate that can also name the answer; learned gates can."""
 

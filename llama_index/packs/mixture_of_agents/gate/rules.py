@@ -105,6 +105,16 @@ class RuleGate:
         otherwise = None if self._otherwise is None else list(self._otherwise)
         return {"name": self.name, "rules": rules, "otherwise": otherwise}
 
+    def check(self, names: Sequence[str]) -> None:
+        """Refuse, before any call, proposers of whom a rule names nobody.
+
+        Raises:
+            ConfigurationError: A rule, or `otherwise`, does.
+        """
+        for wanted in [*(rule.ask for rule in self._rules), *([self._otherwise] if self._otherwise else [])]:
+            if not set(wanted) & set(names):
+                check_fit(names, wanted)
+
     async def decide(
         self, messages: Sequence[ChatMessage], candidates: Sequence[SeatFacts], proposals: Sequence[Proposal]
     ) -> GateDecision:

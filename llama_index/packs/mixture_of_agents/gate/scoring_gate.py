@@ -92,6 +92,14 @@ class ScoringGate:
             "extract": self.jury.reader.extract,
         }
 
+    def check(self, names: Sequence[str]) -> None:
+        """Refuse, before any call, proposers it was not made for.
+
+        Raises:
+            ConfigurationError: A name is none it knows.
+        """
+        check_fit(self.models, names)
+
     async def decide(
         self, messages: Sequence[ChatMessage], candidates: Sequence[SeatFacts], proposals: Sequence[Proposal]
     ) -> GateDecision:

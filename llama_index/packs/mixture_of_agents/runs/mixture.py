@@ -17,7 +17,7 @@ from llama_index.core.base.llms.types import ChatMessage
 from llama_index.packs.mixture_of_agents import prompts
 from llama_index.packs.mixture_of_agents.agreement import EarlyStop
 from llama_index.packs.mixture_of_agents.calls.sampling import Sampling
-from llama_index.packs.mixture_of_agents.checks import shown
+from llama_index.packs.mixture_of_agents.checks import has_methods, shown
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.facts import MixtureFacts
 from llama_index.packs.mixture_of_agents.fingerprints import plain
@@ -181,6 +181,7 @@ def seat_mixture(
     _check_quorum(quorum, layers)
     way = finish_named(finish)
     _check_finish(way, layers)
+    _check_gate(gate, layers)
     writer = Seat.of(as_proposer(aggregator), defaults)
     takes_roles = any(seat.proposer.takes_role for layer in layers for seat in layer)
     return Mixture(
@@ -233,6 +234,12 @@ def _check_finish(finish: Finish, layers: Sequence[Sequence[Seat]]) -> None:
             f"weights name {', '.join(map(repr, unknown))}, but in the last round there are "
             f"{', '.join(map(repr, names))} to vote."
         )
+
+
+def _check_gate(gate: Any, layers: Sequence[Sequence[Seat]]) -> None:
+    """Have a gate that was made for certain proposers say before any call whether these are they."""
+    for layer in layers if has_methods(gate, "check") else ():
+        gate.check([seat.name for seat in layer])
 
 
 def _check_quorum(quorum: int | None, layers: Sequence[Sequence[Seat]]) -> None:
