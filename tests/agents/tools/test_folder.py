@@ -99,3 +99,11 @@ def test_nothing_is_written_outside_or_of_another_kind(folder: DataFolder, name:
 def test_a_folder_must_be_one(path: object) -> None:
     with pytest.raises(ConfigurationError):
         DataFolder(path)  # type: ignore[arg-type]
+
+
+def test_a_folder_may_show_only_some_of_its_files(folder: DataFolder) -> None:
+    shown = DataFolder(folder.path, only=["deep/b.CSV"])
+    assert shown.files() == ["deep/b.CSV"]
+    assert shown.file("deep/../deep/b.CSV").read_text() == "b"
+    with pytest.raises(ToolError, match=r"'notes\.txt'; there are: deep/b\.CSV"):
+        shown.file("notes.txt")

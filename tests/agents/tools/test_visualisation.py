@@ -164,3 +164,14 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("importlib.import_module", missing)
     with pytest.raises(MissingExtraError, match=r"\[plots\]"):
         png(drawable(Chart(kind="bar", x="x", y="y", rows=[{"x": 1, "y": 1}])))
+
+
+def test_charts_may_be_saved_elsewhere_than_the_data_is(folder: DataFolder, tmp_path: Path) -> None:
+    out = tmp_path / "charts"
+    out.mkdir()
+    held = ChartTools(folder, confirm=lambda what: True, out=DataFolder(out)).tools()
+    save = next(tool for tool in held if tool.metadata.name == "save_chart")
+    chart = {"kind": "bar", "x": "region", "y": "amount", "file": "sales.csv"}
+    save(chart=chart, save_as="a.json")
+    assert [path.name for path in out.iterdir()] == ["a.json"]
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["sales.csv"]

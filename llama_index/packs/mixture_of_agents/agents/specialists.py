@@ -133,10 +133,15 @@ def analysis_specialist(
 
 
 def visualisation_specialist(
-    folder: DataFolder, *, confirm: Confirm | None = None, name: str = "visualisation"
+    folder: DataFolder,
+    *,
+    confirm: Confirm | None = None,
+    out: DataFolder | None = None,
+    name: str = "visualisation",
 ) -> Specialist:
     """One that draws charts; the arguments are `ChartTools`'."""
-    return _with_writer(name, CHART_SKILLS, CHART_INSTRUCTIONS, ChartTools(folder, confirm=confirm).tools())
+    tools = ChartTools(folder, confirm=confirm, out=out).tools()
+    return _with_writer(name, CHART_SKILLS, CHART_INSTRUCTIONS, tools)
 
 
 _WRITERS = ("save_cleaned", "save_chart")

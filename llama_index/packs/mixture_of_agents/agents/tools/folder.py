@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from llama_index.packs.mixture_of_agents.checks import shown
@@ -21,6 +21,7 @@ class DataFolder:
 
     Args:
         path: An existing folder.
+        only: The files that may be read, by their paths inside; None for all.
 
     Attributes:
         path: The folder, resolved.
@@ -29,13 +30,14 @@ class DataFolder:
         ConfigurationError: There is no such folder.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, only: Collection[str] | None = None) -> None:
         given: object = path
         if not isinstance(given, (str, os.PathLike)) or "\0" in str(path):
             raise ConfigurationError(f"a data folder is named by a path; found {shown(path)}")
         self.path = Path(path).expanduser().resolve()
         if not self.path.is_dir():
             raise ConfigurationError(f"the data folder must exist; {str(path)!r} is no folder")
+        self._only = None if only is None else {_real(self.path / name) for name in only}
 
     def file(self, name: str, endings: Sequence[str] = ()) -> Path:
         """An existing file.
@@ -48,7 +50,7 @@ class DataFolder:
             ToolError: It is outside the folder, is not there, or has another ending.
         """
         path = self._inside(name)
-        if not os.path.isfile(path):  # False, too, for a name the system does not take
+        if not self._is_readable(path):  # False, too, for a name the system does not take
             raise ToolError(f"there is no file {shown(name)}; there are: {self._listed(endings)}")
         if endings and path.suffix.lower() not in endings:
             raise ToolError(f"{shown(name)} must end in {', '.join(endings)}")
@@ -118,7 +120,8 @@ class DataFolder:
         return path
 
     def _is_readable(self, path: Path) -> bool:
-        return self._holds(path) and os.path.isfile(path)
+        shown = self._only is None or path in self._only
+        return shown and self._holds(path) and os.path.isfile(path)
 
     def _holds(self, path: Path) -> bool:
         return path != self.path and path.is_relative_to(self.path)

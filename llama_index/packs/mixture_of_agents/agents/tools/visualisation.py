@@ -59,10 +59,13 @@ class ChartTools:
     Args:
         folder: Where table files are, and where charts may be saved.
         confirm: Who is asked before a file is written; None for nobody, so that nothing is.
+        out: Where charts may be saved instead.
     """
 
-    def __init__(self, folder: DataFolder, *, confirm: Confirm | None = None) -> None:
-        self._folder = folder
+    def __init__(
+        self, folder: DataFolder, *, confirm: Confirm | None = None, out: DataFolder | None = None
+    ) -> None:
+        self._folder, self._out = folder, out or folder
         self._confirm = confirm
 
     def tools(self) -> list[FunctionTool]:
@@ -79,11 +82,11 @@ class ChartTools:
 
     async def save_chart(self, chart: Wanted, save_as: SaveAs) -> str:
         """Make a chart and save it as a new file. A person is asked before it is written."""
-        self._folder.room_for(save_as, _SAVED)
+        self._out.room_for(save_as, _SAVED)
         content = await in_thread(lambda: _encoded(self._drawn(chart), save_as))
-        place = f"{save_as!r} in {self._folder.path.name!r}"
+        place = f"{save_as!r} in {self._out.path.name!r}"
         await require_consent(self._confirm, f"saving a {chart.kind} chart as {place}")
-        return f"saved {self._folder.write(save_as, content, _SAVED)} ({len(content)} bytes)"
+        return f"saved {self._out.write(save_as, content, _SAVED)} ({len(content)} bytes)"
 
     def _drawn(self, wanted: Wanted) -> Chart:
         if (wanted.file is None) == (wanted.rows is None):
