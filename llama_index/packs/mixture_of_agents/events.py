@@ -12,7 +12,7 @@ from llama_index.core.base.llms.types import ChatMessage
 from pydantic import Field
 from workflows.events import Event, StartEvent
 
-from llama_index.packs.mixture_of_agents.results import Missing, Proposal, Task, Usage
+from llama_index.packs.mixture_of_agents.results import Missing, Proposal, Routing, Task, Usage
 
 
 class AskEvent(StartEvent):
@@ -85,6 +85,7 @@ class ProgressEvent(Event):
         tool: The tool an agent called; empty where it is about no tool.
         arguments: What the tool was called with, as JSON of bounded length.
         output: What the tool answered, of bounded length; `reason` has it, too, where the tool failed.
+        routing: All of what the gate decided, where it is about that.
     """
 
     kind: Literal[
@@ -100,6 +101,7 @@ class ProgressEvent(Event):
     tool: str = ""
     arguments: dict[str, Any] = Field(default_factory=dict)
     output: str = ""
+    routing: Routing | None = None
 
 
 class DeltaEvent(Event):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from llama_index.packs.mixture_of_agents.app.board import dollars
 from llama_index.packs.mixture_of_agents.records.traces.run_records import CallRecord, RunRecord
 from llama_index.packs.mixture_of_agents.records.traces.schema import CallAnswered, CallMissing
-from llama_index.packs.mixture_of_agents.results import Usage
+from llama_index.packs.mixture_of_agents.results import Routing, Usage
 
 _TASKS = {
     "roles": "writes roles",
@@ -52,6 +52,8 @@ def account(run: RunRecord) -> Iterator[Line]:
 def _layer(run: RunRecord, layer: int) -> Iterator[Line]:
     yield Line("")
     yield Line(f"round {layer}" if layer < run.mixture.num_layers else "finish", _HEADING)
+    for routing in (routing for routing in run.routed if routing.layer == layer):
+        yield Line(_routing(routing), _QUIET)
     calls = [call for call in run.calls if call.asked.layer == layer]
     for call in sorted(calls, key=lambda call: call.asked.place):
         yield from _call(call)
@@ -60,6 +62,12 @@ def _layer(run: RunRecord, layer: int) -> Iterator[Line]:
         yield Line(f"{waited}: {retry.reason}", _QUIET)
     if run.agreed is not None and run.agreed.layer == layer:
         yield Line(f"the remaining rounds were skipped: {run.agreed.reason}", _QUIET)
+
+
+def _routing(routing: Routing) -> str:
+    whom = f"asks {', '.join(routing.asked)}" if routing.asked else "has enough"
+    sure = "" if routing.confidence is None else f" ({routing.confidence:.0%} sure)"
+    return f"the gate {whom}{sure}{f': {routing.reason}' if routing.reason else ''}"
 
 
 def _call(call: CallRecord) -> Iterator[Line]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from llama_index.packs.mixture_of_agents import providers
 from llama_index.packs.mixture_of_agents.app.board import dollars
+from llama_index.packs.mixture_of_agents.app.recorded_gate import recorded_gate
 from llama_index.packs.mixture_of_agents.app.recorded_ways import recorded_finish, recorded_stop
 from llama_index.packs.mixture_of_agents.base import MixtureOfAgentsPack
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, TraceError
@@ -137,7 +138,8 @@ def replay_of(
         strict: Nothing may go out.
         model_for: Makes the models of calls that have to go out; by default from their providers.
         policies: Of the pack, behind the record.
-        **options: Of the pack, over the recorded ones: `trace`, or `finish` for one of the caller's own.
+        **options: Of the pack, over the recorded ones: `trace`, or `finish` or `gate`
+            for one of the caller's own.
 
     Raises:
         TraceError: The run's contents were redacted or are not all there, or a change names nobody.
@@ -151,6 +153,8 @@ def replay_of(
         options["finish"] = recorded_finish(recording)
     if "stop_early" not in options:
         options["stop_early"] = recorded_stop(recording)
+    if "gate" not in options:
+        options["gate"] = recorded_gate(recording, company)
     facts = run.mixture
     recorded = {
         "num_layers": facts.num_layers,

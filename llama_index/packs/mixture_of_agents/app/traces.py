@@ -155,6 +155,7 @@ def _whole(run: RunRecord) -> dict[str, Any]:
         "calls": calls,
         "retries": [retry.model_dump(mode="json") for retry in run.retries],
         "agreed": None if run.agreed is None else run.agreed.model_dump(mode="json"),
+        "routed": [routing.model_dump(mode="json") for routing in run.routed],
         "ended": None if run.ended is None else run.ended.model_dump(mode="json"),
     }
 

@@ -169,8 +169,14 @@ def response_attributes(response: MixtureResponse) -> Attributes:
 
 
 def event_attributes(event: ProgressEvent) -> Attributes:
-    """A retry or an agreement, as an event on a span."""
-    told = {"moa.wait_seconds": event.seconds or None, "moa.reason": clean(event.reason) or None}
+    """A retry, an agreement or a gate's decision, as an event on a span."""
+    routing = event.routing
+    told = {
+        "moa.wait_seconds": event.seconds or None,
+        "moa.reason": clean(event.reason) or None,
+        "moa.gate.asked": None if routing is None else routing.asked,
+        "moa.gate.confidence": None if routing is None else routing.confidence,
+    }
     return _known(told)
 
 

@@ -179,13 +179,13 @@ class RunSpans:
         }
 
     def happened(self, event: ProgressEvent) -> None:
-        """A round opens, a try failed and another follows, or the proposals agree."""
+        """A round opens, the gate decided, a try failed and another follows, or the proposals agree."""
         if not self._span.is_recording():
             return
         if event.kind == "round":
             self._layer(event.layer)
-        elif event.kind == "agreed":
-            self._span.add_event("moa.agreed", conventions.event_attributes(event))
+        elif event.kind in {"agreed", "routed"}:
+            self._span.add_event(f"moa.{event.kind}", conventions.event_attributes(event))
         elif event.kind == "retry":
             for step in self._steps(event.layer).values():
                 if (step.call.proposer, step.call.task) == (event.proposer, event.task):

@@ -37,6 +37,7 @@ from llama_index.packs.mixture_of_agents.records.traces.entries import (
     ended,
     outcome_of,
     retried,
+    routed,
     started,
 )
 from llama_index.packs.mixture_of_agents.records.traces.lines import Appender, append
@@ -232,11 +233,14 @@ class RunTrace:
         self._put(lambda _: asked(call), call.messages)
 
     def happened(self, event: ProgressEvent) -> None:
-        """A retry, or an agreement; what else the run says is in the calls."""
+        """A retry, an agreement, a gate's decision; what else the run says is in the calls."""
         if event.kind == "retry":
             self._put(lambda redaction: retried(event, redaction))
         elif event.kind == "agreed":
             self._put(lambda redaction: agreed(event, redaction))
+        elif event.routing is not None:
+            routing = event.routing
+            self._put(lambda redaction: routed(routing, redaction))
 
     def noted(self, call: Call, record: Proposal | Missing, usage: Usage, source: str) -> None:
         """A call's final outcome."""

@@ -40,9 +40,14 @@ class Progress:
     def routed(self, routing: Routing) -> None:
         """The gate says whom to ask, or that it is enough."""
         if self._write is not None:
-            whom = ", ".join(routing.asked)
             self._write(
-                ProgressEvent(kind="routed", layer=routing.layer, proposer=whom, reason=routing.reason)
+                ProgressEvent(
+                    kind="routed",
+                    layer=routing.layer,
+                    proposer=", ".join(routing.asked),
+                    reason=routing.reason,
+                    routing=routing,
+                )
             )
 
     def asks(self, call: Call, kind: Literal["asked", "synthesis"] = "asked") -> None:

@@ -50,12 +50,14 @@ class Company:
         aggregator: Who writes the answer.
         role_writer: Who writes roles for the question; None where nobody does.
         question: The conversation.
+        called: What each proposer is called now, by its recorded name: another model may bring its own.
     """
 
     layers: list[list[Proposer]]
     aggregator: Proposer
     role_writer: Proposer | None
     question: list[ChatMessage]
+    called: dict[str, str]
 
 
 class Recording:
@@ -92,11 +94,8 @@ class Recording:
             TraceError: A change names nobody of this run, or leaves a round empty.
         """
         self._check(changes)
-        pinned = self._pinned(changes)
-        layers = [
-            [self._seated(seat, seat.name, changes) for seat in layer if seat.name not in changes.drop]
-            for layer in pinned
-        ]
+        kept = [[seat for seat in layer if seat.name not in changes.drop] for layer in self._pinned(changes)]
+        layers = [[self._seated(seat, seat.name, changes) for seat in layer] for layer in kept]
         if not all(layers):
             raise TraceError("A round would have no proposers left; drop fewer of them.")
         takes_roles = any(proposer.takes_role for layer in layers for proposer in layer)
@@ -106,6 +105,11 @@ class Recording:
             aggregator=self._seated(self.mixture.aggregator, AGGREGATOR, changes),
             role_writer=None if writer is None else self._seated(writer, ROLE_WRITER, changes),
             question=self._question(changes.prompt),
+            called={
+                seat.name: proposer.name
+                for seats, proposers in zip(kept, layers, strict=True)
+                for seat, proposer in zip(seats, proposers, strict=True)
+            },
         )
 
     def _seated(self, seat: SeatFacts, called: str, changes: Changes) -> Proposer:

@@ -15,6 +15,7 @@ from llama_index.packs.mixture_of_agents.records.traces.schema import (
     CallAsked,
     CallMissing,
     CallRetried,
+    GateRouted,
     Outcome,
     RoundAgreed,
     RunEnded,
@@ -29,6 +30,7 @@ from llama_index.packs.mixture_of_agents.results import (
     MixtureResponse,
     Proposal,
     Role,
+    Routing,
     Usage,
 )
 
@@ -63,6 +65,11 @@ def retried(event: ProgressEvent, redaction: Redaction) -> CallRetried:
 def agreed(event: ProgressEvent, redaction: Redaction) -> RoundAgreed:
     """The remaining rounds are skipped."""
     return RoundAgreed(layer=event.layer, reason=redaction.text(event.reason))
+
+
+def routed(routing: Routing, redaction: Redaction) -> GateRouted:
+    """The gate decided."""
+    return GateRouted(**{**dict(routing), "reason": redaction.text(routing.reason)})
 
 
 def outcome_of(

@@ -30,12 +30,14 @@ from llama_index.packs.mixture_of_agents.records.traces.schema import (
     CallMissing,
     CallRetried,
     Entry,
+    GateRouted,
     MessageKept,
     Outcome,
     RoundAgreed,
     RunEnded,
     RunStarted,
 )
+from llama_index.packs.mixture_of_agents.results import Routing
 
 _logger = logging.getLogger(__name__)
 
@@ -214,6 +216,8 @@ class _OpenRun:
             self.run.ended, self.run.ended_at = entry, moment
         elif isinstance(entry, RoundAgreed):
             self.run.agreed = entry
+        elif isinstance(entry, GateRouted):
+            self.run.routed.append(Routing(**entry.model_dump(exclude={"kind"})))
         elif isinstance(entry, CallRetried):
             self.run.retries.append(entry)
         elif isinstance(entry, (CallAsked, CallAnswered, CallMissing)):

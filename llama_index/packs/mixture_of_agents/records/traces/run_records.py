@@ -25,7 +25,7 @@ from llama_index.packs.mixture_of_agents.records.traces.schema import (
     RunEnded,
     RunStarted,
 )
-from llama_index.packs.mixture_of_agents.results import Missing, Proposal, Usage
+from llama_index.packs.mixture_of_agents.results import Missing, Proposal, Routing, Usage
 
 RunStatus = Literal["answered", "degraded", "failed", "timeout", "cancelled", "unfinished"]
 
@@ -83,6 +83,7 @@ class RunRecord:
         calls: In the order they were asked.
         retries: In the order they happened.
         agreed: Where proposals agreed and rounds were skipped; None where all were needed.
+        routed: What the gate decided, in order; empty without one.
         ended: How it ended; None for a run that was killed, or still goes on.
         ended_at: When it ended.
         path: The file it was read from.
@@ -95,6 +96,7 @@ class RunRecord:
     calls: list[CallRecord] = field(default_factory=list)
     retries: list[CallRetried] = field(default_factory=list)
     agreed: RoundAgreed | None = None
+    routed: list[Routing] = field(default_factory=list)
     ended: RunEnded | None = None
     ended_at: datetime | None = None
     path: Path | None = None

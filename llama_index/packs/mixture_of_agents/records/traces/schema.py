@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from llama_index.packs.mixture_of_agents.calls.sampling import Sampling
 from llama_index.packs.mixture_of_agents.facts import MixtureFacts, ModelIdentity
-from llama_index.packs.mixture_of_agents.results import Cast, Decision, Missing, Usage
+from llama_index.packs.mixture_of_agents.results import Cast, Decision, Missing, Routing, Usage
 
 SCHEMA = 1
 """Goes up when a reader of the old lines would misread the new ones. A new kind, or a new field, is no such
@@ -203,6 +203,12 @@ class RoundAgreed(BaseModel):
     reason: str = ""
 
 
+class GateRouted(Routing):
+    """What the gate decided: whom to ask of a round, or that what is there is enough."""
+
+    kind: Literal["routed"] = "routed"
+
+
 class RunError(BaseModel):
     """What ended a run.
 
@@ -252,7 +258,15 @@ class RunEnded(BaseModel):
 
 Outcome = CallAnswered | CallMissing
 Entry = (
-    RunStarted | MessageKept | CallAsked | CallRetried | CallAnswered | CallMissing | RoundAgreed | RunEnded
+    RunStarted
+    | MessageKept
+    | CallAsked
+    | CallRetried
+    | CallAnswered
+    | CallMissing
+    | RoundAgreed
+    | GateRouted
+    | RunEnded
 )
 
 KINDS: frozenset[str] = frozenset(
@@ -264,6 +278,7 @@ KINDS: frozenset[str] = frozenset(
         "call_answered",
         "call_missing",
         "agreed",
+        "routed",
         "run_ended",
     }
 )

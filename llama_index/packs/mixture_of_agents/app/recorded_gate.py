@@ -1,0 +1,116 @@
+"""How a recorded run was gated, as a gate that a mixture takes.
+
+The gate itself is not in a record: what it decided is, and stands for it where the answers are the same. It
+asks nobody and learns nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import cycle
+from typing import Any
+
+from llama_index.core.base.llms.types import ChatMessage
+
+from llama_index.packs.mixture_of_agents.errors import MixtureError
+from llama_index.packs.mixture_of_agents.facts import SeatFacts
+from llama_index.packs.mixture_of_agents.gate.protocol import GateDecision
+from llama_index.packs.mixture_of_agents.prompts import as_reference
+from llama_index.packs.mixture_of_agents.records.replaying.recording import Company, Recording
+from llama_index.packs.mixture_of_agents.results import Decision, Proposal, Routing
+
+_Answers = frozenset[tuple[str, str]]
+
+
+def recorded_gate(recording: Recording, company: Company) -> RecordedGate | None:
+    """The gate that a run had; None where it asked everyone."""
+    return None if recording.mixture.gate is None else RecordedGate(recording, company)
+
+
+class RecordedGate:
+    """Decides as it was decided; on answers that are new, it asks whomever the run asked.
+
+    Args:
+        recording: The run.
+        company: Who takes part now.
+    """
+
+    def __init__(self, recording: Recording, company: Company) -> None:
+        self._called = company.called
+        self._facts = dict(recording.mixture.gate or {})
+        self._ended = recording.run.ended
+        self._asked = list(dict.fromkeys(name for one in recording.run.routed for name in one.asked))
+        # Rounds begin alike, without an answer: decisions on the same answers come in their order, and then
+        # over again, since a run may be asked again.
+        self._decisions = {answers: cycle(held) for answers, held in _by_answers(recording).items()}
+        self._counted = _as_key(_last_round(recording))
+
+    @property
+    def name(self) -> str:
+        """The recorded gate's."""
+        return str(self._facts.get("name", "recorded"))
+
+    def described(self) -> dict[str, Any]:
+        """The recorded gate's kind and settings."""
+        return dict(self._facts)
+
+    async def decide(
+        self, messages: Sequence[ChatMessage], candidates: Sequence[SeatFacts], proposals: Sequence[Proposal]
+    ) -> GateDecision:
+        """Whom the run asked with these answers there.
+
+        Raises:
+            MixtureError: The run ended before anyone was asked, with this error.
+        """
+        if not self._asked and self._ended is not None and self._ended.error is not None:
+            raise MixtureError(self._ended.error.message)
+        here = {seat.name for seat in candidates}
+        known = self._decisions.get(_as_key(proposals))
+        if known is None:
+            there = {proposal.proposer for proposal in proposals}
+            return GateDecision(
+                ask=self._among(self._asked, here - there),
+                reason="the answers are new, so all whom the run asked are asked",
+            )
+        was = next(known)
+        return GateDecision(
+            ask=self._among(was.asked, here),
+            scores=was.scores,
+            confidence=was.confidence,
+            reason=was.reason,
+        )
+
+    def _among(self, names: Sequence[str], here: set[str]) -> tuple[str, ...]:
+        """Recorded proposers by what they are called now, as far as they are there."""
+        return tuple(now for now in (self._called.get(name) for name in names) if now in here)
+
+    def weights(
+        self, messages: Sequence[ChatMessage], proposals: Sequence[Proposal]
+    ) -> dict[str, float] | None:
+        """Nothing is known of them."""
+        return None
+
+    def verdict(self, messages: Sequence[ChatMessage], proposals: Sequence[Proposal]) -> Decision | None:
+        """The run's own, where the answers are the run's; None to count heads."""
+        return self._ended.decision if self._ended and _as_key(proposals) == self._counted else None
+
+
+def _by_answers(recording: Recording) -> dict[_Answers, list[Routing]]:
+    """Each decision by the answers it was made on: those of whom the round had asked before."""
+    found: dict[_Answers, list[Routing]] = {}
+    asked: dict[int, set[str]] = {}
+    for routing in recording.run.routed:
+        before = asked.setdefault(routing.layer, set())
+        there = [one for one in recording.proposals(routing.layer) if one.proposer in before]
+        found.setdefault(_as_key(there), []).append(routing)
+        before.update(routing.asked)
+    return found
+
+
+def _last_round(recording: Recording) -> list[Proposal]:
+    rounds = [recording.proposals(layer) for layer in range(1, recording.mixture.num_layers)]
+    return next((proposals for proposals in reversed(rounds) if proposals), [])
+
+
+def _as_key(proposals: Sequence[Proposal]) -> _Answers:
+    return frozenset((proposal.proposer, as_reference(proposal.text)) for proposal in proposals)
