@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -313,6 +314,42 @@ def test_a_full_disk_ends_the_batch_with_a_reason(folder: Folder, monkeypatch: p
     assert done.exit_code == 2
     assert "No space left on device" in done.stderr
     assert "go on" in done.stderr
+
+
+class FullDisk:
+    """Has no room for what is written at these times, counted from 0; 0 and 1 are the opening."""
+
+    def __init__(self, full: set[int]) -> None:
+        self._full, self._written = full, 0
+
+    def __call__(self, handle: int) -> None:
+        self._written += 1
+        if self._written - 1 in self._full:
+            raise OSError(28, "No space left on device")
+
+
+@given(done=st.permutations(range(1, 6)), full=st.sets(st.integers(2, 11)))
+def test_whatever_a_disk_has_no_room_for_nothing_is_lost(
+    tmp_path_factory: pytest.TempPathFactory, done: list[int], full: set[int]
+) -> None:
+    rows = rows_in(b"\n".join(b"prompt %d" % n for n in range(1, 6)))
+    folder = Folder(tmp_path_factory.mktemp("batch"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", FullDisk(full))
+        first = Journal(folder.output, rows, {})
+        for number in done:
+            with suppress(OSError):
+                first.finish(rows[number - 1], answer(number))
+        known = set(first.finished)
+        first.close()
+    if folder.journal.exists():
+        second = Journal(folder.output, rows, {})
+        assert set(second.finished) == known
+        for number in set(done) - known:
+            second.finish(rows[number - 1], answer(number))
+        second.close()
+    assert folder.answers() == [answer(number) for number in range(1, 6)]
+    assert not folder.journal.exists()
 
 
 # Numbers and words.

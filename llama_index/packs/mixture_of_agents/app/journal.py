@@ -15,6 +15,7 @@ import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ class Journal:
         """Let another process have it; a complete batch needs no journal any more."""
         with self._writing:
             self._closed = True
-            if len(self.finished) == len(self._rows):
+            if self._next > len(self._rows):  # all is put out, not only known
                 for path in (*self._folder.glob("row-*.json*"), self._file):
                     path.unlink(missing_ok=True)
             self._lock.release()
@@ -153,30 +154,37 @@ class Journal:
     def _check_output(self) -> None:
         """The output must be the beginning of what it will be; a line cut by a kill is such a beginning."""
         there = self._output.read_bytes() if self._output.exists() else b""
-        complete = b"".join(self._complete())
+        lines = self._complete()
+        complete = b"".join(lines)
         if not complete.startswith(there):
             raise ConfigurationError(f"{self._output} was changed since the batch wrote it. {self._advice}")
         _append(self._output, complete[len(there) :])
+        self._next += len(lines)
 
     def _put_out(self) -> None:
-        complete = b"".join(self._complete())
-        if complete:
-            _append(self._output, complete)
+        lines = self._complete()
+        if lines:
+            _append(self._output, b"".join(lines))
+            self._next += len(lines)  # not before: what the disk had no room for is put out by the next
 
     def _complete(self) -> list[bytes]:
         """The lines that follow those put out already, up to the first row that is not done."""
-        lines = []
-        while self._next in self.finished:
-            lines.append(line_of(self.finished[self._next]))
-            self._next += 1
-        return lines
+        done = takewhile(self.finished.__contains__, count(self._next))
+        return [line_of(self.finished[number]) for number in done]
 
 
 def _append(path: Path, content: bytes) -> None:
-    with path.open("ab") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    """Append all of it or nothing: half a line would spoil the next one."""
+    # Without a buffer, which would be written once more when the file is closed.
+    with path.open("ab", buffering=0) as file:
+        end, left = file.tell(), memoryview(content)
+        try:
+            while left:
+                left = left[file.write(left) :]
+            os.fsync(file.fileno())
+        except OSError:
+            os.truncate(path, end)
+            raise
 
 
 def _whole_lines(path: Path) -> list[bytes]:
