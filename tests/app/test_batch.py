@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 
 from llama_index.packs.mixture_of_agents.app import batching
 from llama_index.packs.mixture_of_agents.app.batch_bar import BatchBar
-from llama_index.packs.mixture_of_agents.app.batch_rows import line_of, rows_in
+from llama_index.packs.mixture_of_agents.app.batch_rows import Row, line_of, rows_in
 from llama_index.packs.mixture_of_agents.app.batch_views import duration, standing
 from llama_index.packs.mixture_of_agents.app.batching import Tally, time_left
 from llama_index.packs.mixture_of_agents.app.commands import app
@@ -314,6 +314,31 @@ def test_a_full_disk_ends_the_batch_with_a_reason(folder: Folder, monkeypatch: p
     assert done.exit_code == 2
     assert "No space left on device" in done.stderr
     assert "go on" in done.stderr
+
+
+def test_a_file_changed_half_way_is_another_mixture(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = folder.prompts.with_name("moa.toml")
+    config.write_text('proposers = ["scripted:a"]\nnum_layers = 2\n')
+    words = ("--config", str(config), "--concurrency", "1", "--no-trace")
+    folder.write("one", "two")
+    keep = Journal.finish
+
+    def finish(self: Journal, row: Row, answer: Any) -> None:
+        if row.number == 2:
+            raise OSError(28, "No space left on device")
+        keep(self, row, answer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "finish", finish)
+        assert folder.batch(*words).exit_code == 2
+    assert len(folder.answers()) == 1
+    config.write_text('proposers = ["scripted:b"]\nnum_layers = 2\n')
+    refused = folder.batch(*words)
+    assert refused.exit_code == 2
+    assert "these differ: config" in refused.stderr
+    config.write_text('num_layers = 2\nproposers = ["scripted:a"]  # as it was\ntrace = false\n')
+    assert folder.batch(*words).exit_code == 0
+    assert [row["text"] for row in folder.answers()] == ["answer of a"] * 2
 
 
 class FullDisk:

@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llama_index.packs.mixture_of_agents.app.batch_rows import Row, rows_in
 from llama_index.packs.mixture_of_agents.app.batch_views import BatchLines, BatchSilence
@@ -47,7 +48,7 @@ def run(batch: Batch) -> int:
     """
     rows = _rows(batch.prompts)
     pack = _prepared(batch)
-    journal = Journal(batch.output, rows, batch.order.mixture())
+    journal = Journal(batch.output, rows, _mixture(batch.order, pack))
     began = time.monotonic()
     try:
         tally = _answered(batch, pack, rows, journal)
@@ -61,6 +62,14 @@ def run(batch: Batch) -> int:
     if batch.progress is not False:
         note(f"{summary(tally, time.monotonic() - began)} · {batch.output}")
     return FAILED if tally.failed else 0
+
+
+def _mixture(order: Order, pack: MixtureOfAgentsPack) -> dict[str, Any]:
+    """What tells one mixture from another: of a file what it says, which may change between two halves."""
+    if order.config is None:
+        return order.mixture()
+    said = pack.workflow.mixture.config or {}
+    return {**order.mixture(), "config": {name: value for name, value in said.items() if name != "trace"}}
 
 
 def _answered(batch: Batch, pack: MixtureOfAgentsPack, rows: list[Row], journal: Journal) -> Tally:
