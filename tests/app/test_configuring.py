@@ -14,6 +14,8 @@ from llama_index.packs.mixture_of_agents.app import configuring
 from llama_index.packs.mixture_of_agents.app.commands import app
 from llama_index.packs.mixture_of_agents.app.starter import FORMATS, starter
 from llama_index.packs.mixture_of_agents.config import MixtureConfig, load_config
+from llama_index.packs.mixture_of_agents.gate.rules import RuleGate
+from llama_index.packs.mixture_of_agents.gate.saved import save_gate
 from tests.app.conftest import Program
 
 pytestmark = pytest.mark.usefixtures("scripted_rows", "no_keys")
@@ -241,3 +243,16 @@ def test_as_a_program(moa: Program, tmp_path: Path) -> None:
     done = moa("config", "check", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("moa.toml: ok.")
+
+
+def test_check_asks_a_gate_and_limits_whether_they_know_the_models() -> None:
+    save_gate(RuleGate([{"ask": ["a"], "words": ["sum"]}]), "gate")
+    Path("moa.toml").write_text('gate = "gate"\n' + SCRIPTED, encoding="utf-8")
+    assert moa("check").exit_code == 0
+    Path("moa.toml").write_text(SCRIPTED + "\n[limits.OpenAI]\nin_flight = 5\n", encoding="utf-8")
+    assert "limits.OpenAI means nobody here" in moa("check").stderr
+    save_gate(RuleGate([{"ask": ["c"], "words": ["sum"]}]), "gate")
+    Path("moa.toml").write_text('gate = "gate"\n' + SCRIPTED, encoding="utf-8")
+    refused = moa("check")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "knows nothing of c" in refused.stderr

@@ -73,6 +73,16 @@ _PRICES = st.dictionaries(
     _NAME, _table({"input": _NUMBER, "output": _NUMBER}, {"cached_input": _NUMBER}), max_size=2
 )
 
+_COUNT = st.integers(1, 10**6)
+_LIMITS = st.dictionaries(
+    _NAME,
+    _table(
+        {"in_flight": _COUNT},
+        {"requests_per_minute": _COUNT, "tokens_per_minute": _COUNT, "budget_share": st.floats(0, 1)},
+    ),
+    max_size=2,
+)
+
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "proposers": _PROPOSERS,
     "aggregator": _PROPOSER,
@@ -95,6 +105,9 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "max_concurrency": st.integers(1, 99),
     "max_retries": st.integers(0, 9),
     "stop_early": _STOP,
+    "gate": _NAME,
+    "limits": _LIMITS,
+    "limits_deadline": _SECONDS | st.just(0),
     "budget": _BUDGET,
     "trace": _TRACE,
     "models": _MODELS,

@@ -21,7 +21,6 @@ from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 NO_FIELDS = {
     "llm": "models are named: aggregator",
     "reference_llms": "models are named: proposers",
-    "gate": "reserved",
     "policies": "live objects, given to pack(policies=...)",
     "config": "the configuration itself",
 }
@@ -30,6 +29,8 @@ NO_OPTIONS = {
     "proposers": "reference_llms, by name",
     "aggregator": "llm, by name",
     "models": "what the names in the others mean",
+    "limits": "policies, and the capacity of a gate",
+    "limits_deadline": "how long these wait",
 }
 
 

@@ -12,6 +12,7 @@ from llama_index.packs.mixture_of_agents.config.shaping import SYNONYMS
 from llama_index.packs.mixture_of_agents.config.tables import (
     BudgetConfig,
     FinishConfig,
+    LimitsConfig,
     PriceConfig,
     ProposerConfig,
     StopConfig,
@@ -24,7 +25,7 @@ PAGE = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
 
 
 def test_the_example_answers() -> None:
-    config = load_config(ROOT / "examples" / "moa.toml").updated(trace=None, budget=None)
+    config = load_config(ROOT / "examples" / "moa.toml").updated(trace=None, budget=None, limits={})
     pack = config.pack(lambda name, *, settings: ScriptedLLM(f"the answer is {name}", model=name))
     assert str(pack.run("Why?")) == "the answer is openai:gpt-4o"
 
@@ -37,6 +38,7 @@ def test_the_page_has_a_row_for_every_key() -> None:
 
 def test_the_page_knows_every_key_of_a_table() -> None:
     tables = (ProposerConfig, FinishConfig, StopConfig, BudgetConfig, TraceConfig, PriceConfig)
+    tables += (LimitsConfig,)
     unsaid = [name for table in tables for name in table.model_fields if not re.search(rf"\b{name}\b", PAGE)]
     assert not unsaid
 

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from llama_index.packs.mixture_of_agents.providers import (
 )
 from llama_index.packs.mixture_of_agents.providers.access import access
 from llama_index.packs.mixture_of_agents.providers.classes import class_of
-from llama_index.packs.mixture_of_agents.providers.variables import source_of
+from llama_index.packs.mixture_of_agents.providers.variables import StandInKeys, source_of
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,10 @@ def check(path: Path | None) -> None:
     local = not config.proposers and config.num_layers > 1
     # Where the embedded model proposes, it does so in three roles.
     _check_options(config.updated(proposers=["local"] * 3) if local else config, file)
-    findings = [finding_of(entry, places) for entry, places in _models_of(config)]
+    models = _models_of(config)
+    findings = [finding_of(entry, places) for entry, places in models]
+    if not (local or any(finding.fault for finding in findings) or any(_loads(m) for m, _ in models)):
+        _check_names(config, file)
     if config.stop_early is not None and config.stop_early.embed_model is not None:
         findings.append(_embedding_found(config.stop_early.embed_model))
     if local:
@@ -134,8 +138,24 @@ def check(path: Path | None) -> None:
 
 def _check_options(config: MixtureConfig, file: Path) -> None:
     """Build it once of models that say nothing, so that its own refusals are heard."""
+    nameless = config.updated(gate=None, limits={})
+    _build(nameless, lambda name, *, settings: MockLLM(), file)
+
+
+def _check_names(config: MixtureConfig, file: Path) -> None:
+    """Whether its gate and its limits know those who are asked; no key is needed for that."""
+    if config.gate is not None or config.limits:
+        _build(config, partial(llm_named, env=StandInKeys(variables())), file)
+
+
+def _loads(entry: ModelConfig) -> bool:
+    """Whether making it reads a model's weights."""
+    return provider_of(parse_model(entry.model)).loads_at_once
+
+
+def _build(config: MixtureConfig, llm_for: Any, file: Path) -> None:
     try:
-        config.pack(lambda name, *, settings: MockLLM(), embed_for=lambda name: MockEmbedding(embed_dim=2))
+        config.pack(llm_for, embed_for=lambda name: MockEmbedding(embed_dim=2))
     except ConfigurationError as error:
         raise ConfigurationError(f"{file}: {error}") from error
 

@@ -13,6 +13,7 @@ from llama_index.packs.mixture_of_agents.config.mixture_config import MixtureCon
 from llama_index.packs.mixture_of_agents.config.tables import (
     BudgetConfig,
     FinishConfig,
+    LimitsConfig,
     ModelConfig,
     PriceConfig,
     ProposerConfig,
@@ -24,6 +25,7 @@ __all__ = [  # noqa: RUF022 (sorted as Python sorts, capitals with the rest)
     "BudgetConfig",
     "Fault",
     "FinishConfig",
+    "LimitsConfig",
     "MixtureConfig",
     "ModelConfig",
     "NAMES",

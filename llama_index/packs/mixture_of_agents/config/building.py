@@ -1,4 +1,4 @@
-"""From a configuration to a pack: models made by name, each once; finish, early stop, budget and trace.
+"""From a configuration to a pack: models made by name, each once, and all that its tables say.
 
 No call is made. What a name means is left to `providers`.
 """
@@ -22,6 +22,7 @@ from llama_index.packs.mixture_of_agents.config.tables import (
     TraceConfig,
 )
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
+from llama_index.packs.mixture_of_agents.facts import MixtureFacts
 from llama_index.packs.mixture_of_agents.finishes import Finish, Rank, Sequential, Synthesize, Vote
 from llama_index.packs.mixture_of_agents.proposers import Proposer
 
@@ -109,7 +110,10 @@ def pack_of(
     writer = models.proposer(_writer(config), ("aggregator",))
     references: Any = rounds[0] if len(rounds) == 1 else rounds
     options = _options(config, models, embed_for)
-    return MixtureOfAgentsPack(writer, references, policies=policies, **options)
+    limiting = options.pop("policies", [])
+    pack = MixtureOfAgentsPack(writer, references, policies=[*policies, *limiting], **options)
+    refuse_idle_limits(config.limits, pack.workflow.mixture.facts)
+    return pack
 
 
 def _place(config: MixtureConfig, number: int, index: int) -> Place:
@@ -139,12 +143,15 @@ def _options(
     config: MixtureConfig, models: _Models, embed_for: Callable[[str], Any] | None
 ) -> dict[str, Any]:
     role_writer = config.role_writer
+    capacity = _capacity(config)
     prices = {name: price.model_dump(exclude_none=True) for name, price in config.prices.items()}
     return {
         **{name: _listed(getattr(config, name)) for name in AS_THEY_ARE},
         "role_writer": None if role_writer is None else models.proposer(role_writer, ("role_writer",)),
         "finish": _finish(config.finish),
         "stop_early": None if config.stop_early is None else _early_stop(config.stop_early, embed_for),
+        "gate": None if config.gate is None else _gate(config.gate, capacity),
+        **({} if capacity is None else {"policies": [capacity]}),
         "budget": None if config.budget is None else _budget(config.budget, prices),
         "trace": None if config.trace is None else _trace(config.trace),
         "prices": prices or None,
@@ -175,6 +182,52 @@ def _early_stop(stop: StopConfig, embed_for: Callable[[str], Any] | None) -> Any
     except ConfigurationError as error:
         raise refused(("stop_early", "embed_model"), f": {error}") from error
     return Similarity(model, **_given(threshold=stop.threshold))
+
+
+def _gate(folder: str, capacity: Any) -> Any:
+    from llama_index.packs.mixture_of_agents.gate.capped_gate import CappedGate
+    from llama_index.packs.mixture_of_agents.gate.protocol import load_gate
+
+    try:
+        gate = load_gate(folder)
+    except ConfigurationError as error:
+        raise refused(("gate",), f": {error}") from error
+    return gate if capacity is None else CappedGate(gate, capacity)
+
+
+def _capacity(config: MixtureConfig) -> Any:
+    if not config.limits:
+        return None
+    from llama_index.packs.mixture_of_agents.gate.capacity import Capacity
+    from llama_index.packs.mixture_of_agents.gate.limits import Limits
+
+    limits = {pattern: Limits(**dict(entry)) for pattern, entry in config.limits.items()}
+    spent = {} if config.budget is None else {"budget": config.budget.usd, "total": config.budget.total}
+    try:
+        return Capacity(limits, **spent, deadline=config.limits_deadline)
+    except ConfigurationError as error:
+        raise refused(("limits",), f": {error}") from error
+
+
+def refuse_idle_limits(limits: Mapping[str, Any], facts: MixtureFacts) -> None:
+    """Refuse limits that mean nobody: a slip in a name would leave a provider without any.
+
+    Raises:
+        RefusedError: There are such.
+    """
+    if not limits:
+        return
+    from llama_index.packs.mixture_of_agents.gate.limits import means
+
+    seats = [*(seat for layer in facts.layers for seat in layer), facts.aggregator]
+    seats += [] if facts.role_writer is None else [facts.role_writer]
+    known = [(seat.identity.class_name, str(seat.identity), seat.name) for seat in seats]
+    listed = ", ".join(dict.fromkeys(name for names in zip(*known, strict=True) for name in names if name))
+    idle = [p for p in limits if not any(means(p, seat.identity, seat.name) for seat in seats)]
+    if idle:
+        raise RefusedError(
+            [Fault(("limits", one), f" means nobody here. Those who are asked: {listed}.") for one in idle]
+        )
 
 
 def _budget(budget: BudgetConfig, prices: Mapping[str, Any]) -> Any:

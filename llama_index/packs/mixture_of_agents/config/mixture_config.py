@@ -16,6 +16,7 @@ from llama_index.packs.mixture_of_agents.config.shaping import shaped
 from llama_index.packs.mixture_of_agents.config.tables import (
     BudgetConfig,
     FinishConfig,
+    LimitsConfig,
     ModelConfig,
     PriceConfig,
     ProposerConfig,
@@ -140,6 +141,20 @@ class MixtureConfig(Table):
         default=None,
         description="Skip the remaining rounds when the proposals of one agree.",
         examples=[{"kind": "agreement", "extract": "number", "share": 0.75}],
+    )
+    gate: fields.OptionalName = Field(
+        default=None,
+        description="Who decides whom a question is worth asking: a folder that 'moa gate train' wrote.",
+        examples=["gate"],
+    )
+    limits: dict[str, LimitsConfig] = Field(
+        default_factory=dict,
+        description="What providers take, by class (OpenAI), model (OpenAI(gpt-4o)) or proposer's name: "
+        "who has no room waits, or with a gate the next best is asked.",
+        examples=[{"OpenAI": {"in_flight": 5, "requests_per_minute": 60}}],
+    )
+    limits_deadline: fields.Grace = Field(
+        default=120, description="Seconds a call waits for room in these limits.", examples=[30]
     )
     budget: BudgetConfig | None = Field(
         default=None,

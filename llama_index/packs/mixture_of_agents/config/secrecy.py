@@ -18,7 +18,7 @@ _WHERE = (
     "a configuration holds no secrets: it is shared, and every run records it. Remove it here, and set the "
     "provider's environment variable (such as OPENAI_API_KEY) or write that into a .env file."
 )
-_NAMED_BY_CALLER = (("models",), ("prices",), ("finish", "weights"))
+_NAMED_BY_CALLER = (("models",), ("prices",), ("limits",), ("finish", "weights"))
 """Tables whose keys are names that the caller gives."""
 
 _WHOLE = re.compile(r"sk-\S{4,}|(?i:bearer)\s+\S+")

@@ -17,6 +17,7 @@ from llama_index.packs.mixture_of_agents.config.secrecy import refuse_secrets
 from llama_index.packs.mixture_of_agents.config.tables import (
     BudgetConfig,
     FinishConfig,
+    LimitsConfig,
     ModelConfig,
     PriceConfig,
     ProposerConfig,
@@ -141,6 +142,13 @@ def _prices(value: object, place: Place) -> dict[str, Any]:
     return {name: _table(entry, PriceConfig, (*place, name), example) for name, entry in value.items()}
 
 
+def _limits(value: object, place: Place) -> dict[str, Any]:
+    example = "a table such as {in_flight = 5, requests_per_minute = 60}"
+    if not isinstance(value, dict):
+        raise refused(place, f" must be a table of limits by class, model or proposer; found {shown(value)}.")
+    return {name: _table(entry, LimitsConfig, (*place, name), example) for name, entry in value.items()}
+
+
 def _kind(table: type[Table], words: str) -> Callable[[object, Place], dict[str, Any]]:
     def shape(value: object, place: Place) -> dict[str, Any]:
         if isinstance(value, str):
@@ -174,4 +182,5 @@ _SHAPES: Mapping[str, Callable[[Any, Place], Any]] = {
     "budget": _budget,
     "trace": _trace,
     "prices": _prices,
+    "limits": _limits,
 }

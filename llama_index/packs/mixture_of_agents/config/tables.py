@@ -1,4 +1,4 @@
-"""The tables inside a configuration: models, finish, early stop, budget, trace, prices.
+"""The tables inside a configuration: models, finish, early stop, budget, limits, trace, prices.
 
 They hold data; how it becomes a finish or a budget is not known here.
 """
@@ -229,3 +229,31 @@ class PriceConfig(Table):
     cached_input: fields.OptionalPrice = Field(
         default=None, description="USD per million tokens read again; without it, the price of input."
     )
+
+
+class LimitsConfig(Table):
+    """What may be asked of those whom one pattern means, all runs together.
+
+    Attributes:
+        in_flight: Calls at a time.
+        requests_per_minute: Requests in any 60 seconds, further tries among them.
+        tokens_per_minute: Tokens read and written, in any 60 seconds.
+        budget_share: The most of the budget that may go here, 0 to 1.
+    """
+
+    in_flight: fields.Count = Field(default=None, description="Calls at a time.")
+    requests_per_minute: fields.Count = Field(
+        default=None, description="Requests in any 60 seconds, further tries among them."
+    )
+    tokens_per_minute: fields.Count = Field(
+        default=None, description="Tokens read and written, in any 60 seconds."
+    )
+    budget_share: fields.BudgetShare = Field(
+        default=None, description="The most of the budget's US dollars that may go here, 0 to 1."
+    )
+
+    @model_validator(mode="after")
+    def _limits(self) -> Self:
+        if all(limit is None for limit in dict(self).values()):
+            raise ConfigurationError(f" must set a limit: {', '.join(type(self).model_fields)}.")
+        return self
