@@ -66,6 +66,7 @@ def evaluation_of(
         ConfigurationError: The file cannot be read, or holds answers of other models than the gate's.
     """
     from llama_index.packs.mixture_of_agents.gate.evaluating import evaluated
+    from llama_index.packs.mixture_of_agents.gate.order import check_costs
     from llama_index.packs.mixture_of_agents.gate.readings import Reader
     from llama_index.packs.mixture_of_agents.gate.saved import read_gate
     from llama_index.packs.mixture_of_agents.gate.training import cases_of
@@ -74,6 +75,7 @@ def evaluation_of(
     gate = read_gate(folder)
     models = gate.models or tuple(models_of(samples))
     _check_models(models, samples, folder)
+    check_costs(costs, models)
     jury, facts = getattr(gate, "jury", None), getattr(gate, "facts", {})
     reader = jury.reader if jury is not None else Reader()
     return asyncio.run(

@@ -55,12 +55,7 @@ def ordered(cases: Sequence[Case], models: Sequence[str], costs: Mapping[str, fl
     Raises:
         ConfigurationError: A cost is no such number, or of a model that answered nothing.
     """
-    for name, cost in costs.items():
-        number(f"The cost of {name}", cost, 0, _DEAREST_CALL)
-        if name not in models:
-            raise ConfigurationError(
-                f"There is a cost for {name!r}, who answers nothing here. Those who do: {', '.join(models)}."
-            )
+    check_costs(costs, models)
     accuracies = {name: _accuracy(cases, name) for name in models}
     is_known = all(name in costs for name in models)
     # By name at last, so that an order never hangs on the order of a file's lines.
@@ -71,6 +66,20 @@ def ordered(cases: Sequence[Case], models: Sequence[str], costs: Mapping[str, fl
         accuracies,
         "cost" if is_known else "accuracy",
     )
+
+
+def check_costs(costs: Mapping[str, float], models: Sequence[str]) -> None:
+    """Refuse costs that cannot be reckoned with.
+
+    Raises:
+        ConfigurationError: A cost is no such number, or of somebody else.
+    """
+    for name, cost in costs.items():
+        number(f"The cost of {name}", cost, 0, _DEAREST_CALL)
+        if name not in models:
+            raise ConfigurationError(
+                f"There is a cost for {name!r}, who answers nothing here. Those who do: {', '.join(models)}."
+            )
 
 
 def groups_of(order: Order, first: int | None = None) -> list[Panel]:

@@ -24,7 +24,7 @@ _Answers = Annotated[
 ]
 _Costs = Annotated[
     list[str] | None,
-    typer.Option(metavar="MODEL=USD", help="What a call costs; may be given again.", show_default=False),
+    typer.Option(metavar="MODEL=USD...", help="What a call costs, for each model.", show_default=False),
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
