@@ -12,6 +12,7 @@ from llama_index.core.base.llms.types import ChatMessage
 from pydantic import ValidationError
 
 from llama_index.packs.mixture_of_agents import Missing, MixtureResponse, Proposal, Usage
+from llama_index.packs.mixture_of_agents.results import Routing
 
 COUNT = st.none() | st.integers(0, 10**9)
 COST = st.none() | st.floats(0, 1e6)
@@ -127,3 +128,13 @@ def test_the_notebooks_table_shows_everyone_with_markup_as_text() -> None:
     assert page.cells[:5] == ["1", evil, evil, "1.3", "7"]
     assert page.cells[5:8] == ["1", "<img onerror=x>", f"missing: {evil}"]
     assert page.cells[10:13] == ["answer", evil, evil]
+
+
+def test_a_notebook_shows_whom_a_gate_asked() -> None:
+    routed = [
+        Routing(layer=1, asked=["tiny", "small"], reason="nobody has answered yet"),
+        Routing(layer=1, reason="5 is <right>"),
+    ]
+    shown = MixtureResponse(text="5", routed=routed)._repr_html_()
+    assert "asks tiny, small: nobody has answered yet" in shown
+    assert "asks nobody more: 5 is &lt;right&gt;" in shown

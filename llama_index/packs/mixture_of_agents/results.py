@@ -213,6 +213,10 @@ class Routing(BaseModel):
     confidence: float | None = None
     reason: str = ""
 
+    def __str__(self) -> str:
+        asked = f"asks {', '.join(self.asked)}" if self.asked else "asks nobody more"
+        return f"{asked}: {self.reason}" if self.reason else asked
+
 
 class MixtureResponse(BaseModel):
     """The mixture's answer, and how it came about. `str()` of it is the answer alone.
@@ -273,7 +277,8 @@ class MixtureResponse(BaseModel):
         return {**self.model_dump(mode="json", exclude={"message"}), "degraded": self.degraded}
 
     def _repr_html_(self) -> str:
-        rows = [(str(p.layer), p.proposer, p.text, _seconds(p), _tokens(p.usage)) for p in self.proposals]
+        rows = [(str(r.layer), "gate", str(r), "", "") for r in self.routed]
+        rows += [(str(p.layer), p.proposer, p.text, _seconds(p), _tokens(p.usage)) for p in self.proposals]
         rows += [(str(m.layer), m.proposer, f"missing: {m.reason}", "", "") for m in self.missing]
         rows.append(
             ("answer", self.synthesizer, self.text, f"{self.latency_seconds:.1f}", _tokens(self.usage))

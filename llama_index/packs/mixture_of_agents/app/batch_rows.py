@@ -102,13 +102,14 @@ def answer_row(row: Row, response: MixtureResponse) -> dict[str, Any]:
         include={"usage", "latency_seconds", "run_id", "synthesizer", "finish", "decision", "missing"},
     )
     degraded = response.degraded
+    routed = response.model_dump(mode="json", include={"routed"}) if response.routed else {}
     return {
         **(row.marks or {}),
         "row": row.number,
         "text": response.text,
         "error": None,
         "degraded": degraded,
-    } | told
+    } | {**told, **routed}
 
 
 def failed_row(row: Row, error: BaseException | str) -> dict[str, Any]:

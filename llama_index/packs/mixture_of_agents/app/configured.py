@@ -50,6 +50,7 @@ def configured(order: Order) -> Configured:
         proposers=_proposers(order, config),
         aggregator=order.aggregator,
         role_writer=order.role_writer,
+        gate=order.gate,
     )
     changes |= given(
         strategy=order.strategy,

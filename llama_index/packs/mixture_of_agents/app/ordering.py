@@ -42,6 +42,7 @@ class Order:
         role_writer: Likewise, who writes roles.
         options: The pack's options that are plain values, by name.
         seed: Of the first proposer; None for none.
+        gate: A folder of `moa gate train`; None asks everyone.
         config: A file that describes a mixture; what else is said here wins over it.
         extract: What counts as an answer when votes or agreements are counted.
         window: Texts in one pass of a sequential finish.
@@ -62,6 +63,7 @@ class Order:
     role_writer: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
+    gate: str | None = None
     config: str | None = None
     extract: str | None = None
     window: int | None = None
@@ -168,7 +170,8 @@ def _default_pack(
         proposers = default_proposers(local, order.wishes, str(options.get("strategy", "model")))
         # On one's own machine a run may take its time; elsewhere something hangs.
         unlimited = {"timeout": None, **options}
-        return MixtureOfAgentsPack(writer, proposers, policies=list(policies), **unlimited)
+        taking_part = [*policies, *unlimited.pop("policies", ())]
+        return MixtureOfAgentsPack(writer, proposers, policies=taking_part, **unlimited)
 
     # One that says nothing stands in, so that options are checked before anything is fetched.
     standing_in = pack(MockLLM())
@@ -197,6 +200,7 @@ def _objects(order: Order, make: Callable[..., LLM]) -> dict[str, Any]:
         finish=_finish(order),
         stop_early=_early_stop(order),
         budget=_budget(order),
+        gate=_gate(order),
     )
 
 
@@ -226,6 +230,14 @@ def _budget(order: Order) -> Any:
     from llama_index.packs.mixture_of_agents.records.budget import Budget
 
     return Budget(**order.budget)
+
+
+def _gate(order: Order) -> Any:
+    if order.gate is None:
+        return None
+    from llama_index.packs.mixture_of_agents.gate.protocol import load_gate
+
+    return load_gate(order.gate)
 
 
 def recorders(order: Order) -> list[Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
 
+from llama_index.packs.mixture_of_agents.app.gate_plan import GatePlan, gate_plan, in_steps, remarks
 from llama_index.packs.mixture_of_agents.app.ordering import Order, pack_for
 from llama_index.packs.mixture_of_agents.base import MixtureOfAgentsPack
 from llama_index.packs.mixture_of_agents.facts import MixtureFacts, ModelIdentity, SeatFacts
@@ -50,7 +51,10 @@ def plan(question: str, order: Order, guess: Guess) -> None:
     """
     messages = conversation(question, None)
     pack = pack_for(order, prepares=False)
-    show(forecast_of(pack, messages, guess), as_json=order.as_json)
+    told, gated = forecast_of(pack, messages, guess), _gated(pack, messages, guess)
+    if gated is not None:
+        told = in_steps(told, gated, pack.workflow.mixture.num_layers - 1)
+    show(told, as_json=order.as_json, gated=gated)
     check_budgets(pack, messages)
 
 
@@ -64,15 +68,28 @@ def forecast_of(
         messages: The question.
         guess: What to go by.
     """
-    guess = guess or Guess()
+    return _forecast(_facts(pack), pack, messages, guess or Guess())
+
+
+def _forecast(
+    facts: MixtureFacts, pack: MixtureOfAgentsPack, messages: Sequence[ChatMessage], guess: Guess
+) -> Forecast:
     return forecast(
-        _facts(pack),
+        facts,
         messages,
         _prices(pack),
         guess.answer_tokens,
         latencies=guess.latency,
         tokens_per_second=guess.tokens_per_second,
     )
+
+
+def _gated(pack: MixtureOfAgentsPack, messages: Sequence[ChatMessage], guess: Guess) -> GatePlan | None:
+    """What the gate of a pack may spare; None without one."""
+    gate = pack.workflow.mixture.gate
+    if gate is None:
+        return None
+    return gate_plan(gate, _facts(pack), messages, lambda facts: _forecast(facts, pack, messages, guess))
 
 
 def check_budgets(pack: MixtureOfAgentsPack, messages: Sequence[ChatMessage]) -> None:
@@ -87,10 +104,11 @@ def check_budgets(pack: MixtureOfAgentsPack, messages: Sequence[ChatMessage]) ->
             policy.would_take(start)
 
 
-def show(told: Forecast, *, as_json: bool) -> None:
-    """Print a forecast on standard output."""
+def show(told: Forecast, *, as_json: bool, gated: GatePlan | None = None) -> None:
+    """Print a forecast on standard output; `gated` is what a gate may spare of it."""
     if as_json:
-        document = json.dumps(told.model_dump(mode="json"), indent=2)
+        spared = {} if gated is None else {"gate": gated.model_dump(mode="json")}
+        document = json.dumps({**told.model_dump(mode="json"), **spared}, indent=2)
         sys.stdout.write(f"{document}\n")
         return
     from rich.console import Console
@@ -99,7 +117,7 @@ def show(told: Forecast, *, as_json: bool) -> None:
     console.print(_table("Stage", told.stages, told))
     if len(told.models) > 1:
         console.print(_table("Model", told.models, told))
-    for line in _remarks(told):
+    for line in _remarks(told, gated):
         console.print(line, markup=False, soft_wrap=True)
 
 
@@ -147,7 +165,7 @@ def _usd(cost: float | None) -> str:
     return "unknown" if cost is None else dollars(cost)
 
 
-def _remarks(told: Forecast) -> list[str]:
+def _remarks(told: Forecast, gated: GatePlan | None) -> list[str]:
     """What a table has no place for."""
     seconds = "" if told.seconds is None else f", about {told.seconds:.0f} s"
     calls = f"{told.chain} call{'s' if told.chain > 1 else ''}"
@@ -157,4 +175,7 @@ def _remarks(told: Forecast) -> list[str]:
         lines.append(f"At most, by the longest answers there may be: {told.most_tokens:,} tokens{usd}.")
     if told.without_price:
         lines.append(f"No price is known for {', '.join(told.without_price)}.")
+    if gated is not None:
+        lines += remarks(gated, _usd)
+        return [*lines, "Tokens are estimates, by the length of answers."]
     return [*lines, "Calls are exact unless one fails; tokens are estimates, by the length of answers."]

@@ -67,6 +67,11 @@ class CappedGate:
         """Its kind."""
         return "capped"
 
+    @property
+    def inner(self) -> Gate:
+        """The gate that gives the scores."""
+        return self._gate
+
     def described(self) -> dict[str, Any]:
         """Its kind and settings, as JSON; limits may change from one run to the next, and are not its own."""
         return {"name": self.name, "gate": self._gate.described(), "top_k": self._top_k, "wait": self._wait}

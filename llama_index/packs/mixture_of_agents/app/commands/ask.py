@@ -78,6 +78,8 @@ def ask(
 
       moa ask "..." --models openai:gpt-4o-mini --temperatures 0.2..1.0 --budget-usd 0.05
 
+      moa ask "..." --models gpt-4o-mini gpt-4o --gate gate/ --layers 2 --finish vote
+
       moa ask "What is wrong in these?" -f main.py test_main.py
 
       git diff | moa ask --models anthropic:claude-sonnet-4-5 openai:gpt-4o --json | jq .missing

@@ -147,6 +147,14 @@ class Proposing:
         int | None,
         _who(metavar="N", help="Of the first proposer; each further one gets the next."),
     ] = None
+    gate: Annotated[
+        Path | None,
+        _who(
+            metavar="FOLDER",
+            help="Ask only those whom a question is worth, as a gate of moa gate train decides; it must have "
+            "been made for these models.",
+        ),
+    ] = None
     config: Annotated[
         Path | None,
         _who(metavar="FILE", help="A mixture as a file (moa.toml); what is said here wins over it."),
@@ -272,6 +280,7 @@ def order_of(who: Proposing, how: Ending, limits: Limits, keeping: Keeping | Non
         role_writer=who.model_roles,
         options=_pack_options(who, how, limits),
         seed=who.seed,
+        gate=_text(who.gate),
         config=_text(who.config),
         extract=how.extract,
         window=how.window,

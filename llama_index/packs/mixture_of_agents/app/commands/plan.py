@@ -63,9 +63,9 @@ def plan(
     """See what a question would cost before it is asked: calls, tokens, US dollars, longest chain.
 
     It takes what `moa ask` takes, calls no model and prepares none. The calls are exact unless one fails or
-    a round is skipped; tokens are counted in the real prompts, with answers of the length given. A price
-    that is not known is "unknown", never 0. With a budget, it also says whether that would refuse the
-    question.
+    a round is skipped; with a gate they are the most there can be, and it says what the least is. Tokens are
+    counted in the real prompts, with answers of the length given. A price that is not known is "unknown",
+    never 0. With a budget, it also says whether that would refuse the question.
 
     [bold]Examples[/bold]
 

@@ -1,0 +1,158 @@
+"""A gate from recorded answers to a question asked with it, all from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from llama_index.packs.mixture_of_agents.app.commands import app
+from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
+from tests.app.conftest import Program
+from tests.gate.recorded_answers import samples, written
+
+pytestmark = pytest.mark.usefixtures("scripted_rows")
+
+MODELS = ("--models", "scripted:tiny", "scripted:small", "scripted:large", "--aggregator", "scripted:judge")
+GATED = (*MODELS, "--gate", "gate", "--layers", "2", "--finish", "vote")
+QUESTION = "A shop sells 2, 3 pens on its days. How many pens in all?"
+COSTS = ("--costs", "tiny=0.001", "--costs", "small=0.002", "--costs", "large=0.1")
+
+
+def moa(*words: str, text: str | None = None) -> Result:
+    return CliRunner().invoke(app, words, input=text, catch_exceptions=False, env={"COLUMNS": "120"})
+
+
+@pytest.fixture
+def gate() -> Path:
+    """A cascade in the folder "gate", made by the command."""
+    file = written(Path("answers.jsonl"), samples(120))
+    made = moa("gate", "train", str(file), "-o", "gate", "--share", "0.6", *COSTS)
+    assert made.exit_code == 0, made.stderr
+    assert "cascade, made of 120 questions" in made.stdout
+    return Path("gate")
+
+
+@pytest.fixture
+def says(monkeypatch: pytest.MonkeyPatch) -> dict[str, ScriptedLLM]:
+    """What each model answers: small and tiny agree."""
+    texts = {"tiny": "2 + 3 = 5.\n#### 5", "small": "2 + 3 = 5.\n#### 5", "large": "#### 5", "judge": "five"}
+    models = {name: ScriptedLLM(text, model=name) for name, text in texts.items()}
+    monkeypatch.setattr("tests.app.scripted_provider.scripted", lambda model: models[model])
+    return models
+
+
+def answer_of(*words: str) -> dict[str, Any]:
+    result = moa(*words, "--json", "--no-trace", "--quiet")
+    assert result.exit_code == 0, result.stderr
+    return dict(json.loads(result.stdout))
+
+
+@pytest.mark.usefixtures("gate")
+def test_where_the_cheap_agree_the_dearest_is_not_asked(says: dict[str, ScriptedLLM]) -> None:
+    response = answer_of("ask", QUESTION, *GATED)
+    assert response["text"].endswith("#### 5")
+    assert [routing["asked"] for routing in response["routed"]] == [["tiny", "small"], []]
+    assert response["routed"][1]["confidence"] > 0.8
+    assert {name: len(model.calls) for name, model in says.items()} == {
+        "tiny": 1, "small": 1, "large": 0, "judge": 0,
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("gate")
+def test_where_they_differ_it_is(says: dict[str, ScriptedLLM]) -> None:
+    says |= {name: ScriptedLLM(f"#### {n}", model=name) for n, name in ((9, "tiny"), (7, "small"))}
+    response = answer_of("ask", QUESTION, *GATED)
+    assert [routing["asked"] for routing in response["routed"]] == [["tiny", "small"], ["large"]]
+
+
+@pytest.mark.usefixtures("gate", "says")
+def test_progress_in_lines_tells_whom_the_gate_asks() -> None:
+    told = moa("ask", QUESTION, *GATED, "--no-trace", "--progress").stderr
+    assert "The gate asks tiny, small: nobody has answered yet" in told
+    assert "The gate asks nobody more: 5 is right with probability" in told
+
+
+def test_a_gate_for_other_models_is_refused_before_any_call(gate: Path, says: dict[str, ScriptedLLM]) -> None:
+    words = ("--models", "scripted:tiny", "scripted:judge", "--gate", str(gate))
+    for command in (("ask", "Why?"), ("chat",), ("plan", "Why?")):
+        refused = moa(*command, *words)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert "made for tiny, small, large; it knows nothing of judge" in refused.stderr
+    assert not any(model.calls for model in says.values())
+
+
+@pytest.mark.usefixtures("says")
+def test_a_folder_without_a_gate_is_refused_with_the_command_that_makes_one() -> None:
+    refused = moa("ask", "Why?", *MODELS, "--gate", "nowhere")
+    assert refused.exit_code == 2
+    assert "moa gate train FILE -o nowhere" in refused.stderr
+
+
+@pytest.mark.usefixtures("says")
+def test_a_gate_ordered_wins_over_that_of_a_file(gate: Path) -> None:
+    Path("moa.toml").write_text(
+        'proposers = ["scripted:tiny", "scripted:small", "scripted:large"]\nnum_layers = 2\nfinish = "vote"\n'
+        'gate = "nowhere"\n',
+        encoding="utf-8",
+    )
+    assert moa("ask", QUESTION, "--config", "moa.toml").exit_code == 2
+    response = answer_of("ask", QUESTION, "--config", "moa.toml", "--gate", str(gate))
+    assert response["routed"][0]["asked"] == ["tiny", "small"]
+
+
+@pytest.mark.usefixtures("gate", "says")
+def test_a_batch_tells_of_each_row_whom_it_asked() -> None:
+    Path("rows.txt").write_text(f"{QUESTION}\n{QUESTION}\n", encoding="utf-8")
+    done = moa("batch", "rows.txt", "-o", "out.jsonl", *GATED, "--no-trace", "--quiet")
+    assert done.exit_code == 0, done.stderr
+    rows = [json.loads(line) for line in Path("out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["routed"][0]["asked"] for row in rows] == [["tiny", "small"]] * 2
+
+
+@pytest.mark.usefixtures("gate", "says")
+def test_a_chat_asks_by_the_gate_too() -> None:
+    done = moa("chat", *GATED, "--no-trace", "--progress", text=f"{QUESTION}\n/proposals\n")
+    assert done.exit_code == 0, done.stderr
+    assert "The gate asks tiny, small" in done.stderr
+    assert "large (" not in done.stdout
+
+
+@pytest.mark.usefixtures("gate", "says")
+def test_a_plan_says_what_the_most_and_the_least_is() -> None:
+    told = moa("plan", QUESTION, *GATED).stdout
+    assert "Longest chain: 2 calls one after another" in told
+    assert "With the gate (cascade) this is the most" in told
+    assert "At least, where those it asks first (tiny, small) are enough: 2 calls" in told
+    assert "Training on 120 questions expects large to be asked for" in told
+    assert "Calls are exact" not in told
+    document = json.loads(moa("plan", QUESTION, *GATED, "--json").stdout)
+    assert len(document["calls"]) == 3
+    assert (document["gate"]["least_calls"], document["gate"]["steps"], document["chain"]) == (2, 2, 2)
+    assert 0 < document["gate"]["share_of_dearest"] < 1
+
+
+@pytest.mark.usefixtures("says")
+def test_a_plan_without_a_gate_says_nothing_of_one() -> None:
+    assert "gate" not in moa("plan", QUESTION, *MODELS).stdout
+    assert "gate" not in json.loads(moa("plan", QUESTION, *MODELS, "--json").stdout)
+
+
+def test_help_teaches_it() -> None:
+    for command in ("ask", "chat", "batch", "plan"):
+        assert "--gate" in moa(command, "--help").stdout
+
+
+def test_as_a_program(moa: Program, tmp_path: Path) -> None:
+    file = written(tmp_path / "answers.jsonl", samples(60))
+    made = moa("gate", "train", str(file), "-o", "gate")
+    assert (made.returncode, made.stderr) == (0, "")
+    measured = moa("gate", "eval", str(file), "--gate", "gate")
+    assert (measured.returncode, measured.stderr) == (0, "")
+    assert measured.stdout.startswith("\taccuracy\t95 %\t")
+    asked = moa("ask", QUESTION, *GATED, "--progress")
+    assert (asked.returncode, asked.stdout) == (0, "answer of tiny\n")
+    assert "The gate asks large" in asked.stderr
