@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
+from pydantic import PrivateAttr
 
 from llama_index.packs.mixture_of_agents import Missing, MixtureOfAgentsPack, MixtureResponse, Proposal
 from llama_index.packs.mixture_of_agents.calls.sampling import Sampling
@@ -49,16 +50,17 @@ def note(log: Path, line: str) -> None:
 class LoggingLLM(ScriptedLLM):
     """Writes each call to a file before it answers; hangs in the round it is told to."""
 
-    log: str
-    hangs_in: int
+    _log: Path = PrivateAttr()
+    _hangs_in: int = PrivateAttr()
 
     def __init__(self, name: str, log: Path, hangs_in: int) -> None:
-        super().__init__("unused", model=name, log=str(log), hangs_in=hangs_in)
+        super().__init__("unused", model=name)
+        self._log, self._hangs_in = log, hangs_in
 
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         layer = 3 if self.model == "g" else 2 if "[a1]" in (messages[0].content or "") else 1
-        note(Path(self.log), f"{layer}{self.model}\n")
-        if layer == self.hangs_in:
+        note(self._log, f"{layer}{self.model}\n")
+        if layer == self._hangs_in:
             await asyncio.sleep(NEVER)
         message = ChatMessage(role="assistant", content=f"[{self.model}{layer}]")
         return ChatResponse(message=message, raw={"usage": {"prompt_tokens": 1, "completion_tokens": 1}})
@@ -297,9 +299,13 @@ def test_a_file_that_is_something_else_is_refused_and_left_alone(tmp_path: Path,
 
 async def test_a_file_of_another_layout_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
-    path.write_text(json.dumps({**json.loads(await saved(path)), "version": 99}), encoding="utf-8")
-    with pytest.raises(CheckpointError):
-        Checkpoint(path, "f")
+    for later in ({**json.loads(await saved(path)), "version": 99}, {"version": 99, "shape": "unheard of"}):
+        path.write_text(json.dumps(later), encoding="utf-8")
+        with pytest.raises(
+            CheckpointError, match="layout 99, and this version of the package knows 2"
+        ) as raised:
+            Checkpoint(path, "f")
+        assert "Delete" not in str(raised.value)
 
 
 @pytest.mark.parametrize("change", ["question", "settings", "proposers"])
@@ -319,6 +325,18 @@ async def test_a_file_of_another_question_or_mixture_is_refused_before_any_call(
         await pack.arun("Why not?" if change == "question" else QUESTION, checkpoint=checkpoint)
     assert asked(log) == []
     assert checkpoint.read_bytes() == before
+
+
+async def test_a_model_with_other_settings_of_its_own_is_another_mixture(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "run.json"
+    before = ScriptedLLM("x", additional_kwargs={"top_p": 0.1})
+    await MixtureOfAgentsPack(before, [before], 2).arun(QUESTION, checkpoint=checkpoint)
+    for same in (before, ScriptedLLM("x", additional_kwargs={"top_p": 0.1}, latency=0.001)):
+        await MixtureOfAgentsPack(same, [same], 2).arun(QUESTION, checkpoint=checkpoint)
+    after = ScriptedLLM("x", additional_kwargs={"top_p": 0.9})
+    with pytest.raises(CheckpointError, match="another mixture"):
+        await MixtureOfAgentsPack(after, [after], 2).arun(QUESTION, checkpoint=checkpoint)
+    assert not after.calls
 
 
 def test_a_place_that_cannot_hold_a_file_is_refused_before_any_call(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ class ModelIdentity(BaseModel):
         class_name: Of the LLM or agent, "OpenAI" for instance.
         model: The model's name, "gpt-4o" for instance.
         is_agent: An agent, whose own calls nobody sees.
+        settings: Of the LLM object's own settings, those that are not its class's usual ones, as a hash: its
+            server's address, a temperature, a system prompt. Empty for none.
     """
 
     model_config = _FROZEN
@@ -26,6 +28,7 @@ class ModelIdentity(BaseModel):
     class_name: str = ""
     model: str = ""
     is_agent: bool = False
+    settings: str = ""
 
     def __str__(self) -> str:
         return f"{self.class_name}({self.model})"

@@ -29,6 +29,7 @@ from llama_index.packs.mixture_of_agents.checks import (
 )
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.facts import ModelIdentity
+from llama_index.packs.mixture_of_agents.fingerprints import settings_hash
 from llama_index.packs.mixture_of_agents.results import Missing, Proposal, Task
 
 
@@ -99,9 +100,14 @@ class Proposer:
     @property
     def identity(self) -> ModelIdentity:
         """Which model this is; the same in every process."""
-        model = _model_name(self.model) if isinstance(self.model, LLM) else getattr(self.model, "name", None)
         class_name = type(self.model).__name__
-        return ModelIdentity(class_name=class_name, model=str(model), is_agent=not self.is_llm)
+        if not isinstance(self.model, LLM):
+            name = str(getattr(self.model, "name", None))
+            return ModelIdentity(class_name=class_name, model=name, is_agent=True)
+        name = _model_name(self.model)
+        return ModelIdentity(
+            class_name=class_name, model=name, settings=settings_hash(self.model, known=name)
+        )
 
     def endpoint(self, defaults: Sampling) -> Endpoint:
         """The way to call it, with `defaults` where its own settings say nothing."""

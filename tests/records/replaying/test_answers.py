@@ -55,6 +55,7 @@ def test_places_are_not_in_a_key(change: dict[str, Any]) -> None:
         {"proposer": "bob"},
         {"identity": ModelIdentity(class_name="OpenAI", model="gpt-4o-mini")},
         {"identity": ModelIdentity(class_name="Other", model="gpt-4o")},
+        {"identity": ModelIdentity(class_name="OpenAI", model="gpt-4o", settings="another server")},
         {"sampling": Sampling(temperature=0.7, seed=2)},
         {"sampling": Sampling(temperature=0.7)},
         {"sampling": Sampling(temperature=0.7, seed=1, max_tokens=9)},
@@ -139,6 +140,22 @@ async def test_failures_and_requests_for_tools_are_not_kept(tmp_path: Path, outc
     cache = AnswerCache(tmp_path / "answers.db")
     await cache.after(CALL, outcome)
     assert len(cache) == 0
+
+
+async def test_a_model_with_other_settings_of_its_own_is_asked(tmp_path: Path) -> None:
+    cache = AnswerCache(tmp_path / "answers.db")
+    for answer, system in (("Ahoy.", "You are a pirate."), ("Hello.", None), ("unused", "You are a pirate.")):
+        llm = ScriptedLLM(answer, system_prompt=system)
+        response = await MixtureOfAgentsPack(llm, [llm], 2, policies=[cache]).arun("Greet me.")
+        assert response.text == ("Ahoy." if answer == "unused" else answer)
+
+
+async def test_what_an_agent_says_is_not_kept_as_its_tools_may_say_otherwise(tmp_path: Path) -> None:
+    cache = AnswerCache(tmp_path / "answers.db")
+    agent = replace(CALL, identity=ModelIdentity(class_name="FunctionAgent", model="clerk", is_agent=True))
+    await cache.after(agent, ANSWER)
+    assert len(cache) == 0
+    assert await cache.before(agent) is None
 
 
 async def test_with_tools_offered_nothing_is_kept_and_nothing_answered(tmp_path: Path) -> None:

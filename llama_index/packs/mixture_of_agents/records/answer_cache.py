@@ -1,8 +1,8 @@
 """A cache of answers across runs and processes, for who asks for one.
 
 It keeps answers by the content of their calls, in one SQLite file. Failures are not kept, nor answers that
-ask for tools: whether those tools would still say the same, nobody here knows. What the cache
-cannot do costs a warning, never a call. It knows nothing of rounds.
+ask for tools, nor those of agents: whether those tools would still say the same, nobody here knows. What the
+cache cannot do costs a warning, never a call. It knows nothing of rounds.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class AnswerCache:
 
     async def before(self, call: Call) -> Proposal | None:
         """The answer to such a call, where there was one; what tools it might call, nobody can know."""
-        if call.tools:
+        if _may_use_tools(call):
             return None
         found = await in_thread(lambda: self._find(call_key(call)))
         if found is None:
@@ -83,7 +83,7 @@ class AnswerCache:
 
     async def after(self, call: Call, outcome: Proposal | Missing) -> None:
         """Keep an answer."""
-        if isinstance(outcome, Proposal) and not call.tools and _is_whole(outcome):
+        if isinstance(outcome, Proposal) and not _may_use_tools(call) and _is_whole(outcome):
             await in_thread(lambda: self._keep(call_key(call), outcome))
 
     def __len__(self) -> int:
@@ -120,6 +120,10 @@ class AnswerCache:
         if not self._warned:
             self._warned = True
             _logger.warning("The cache %s cannot be used (%s); calls go out instead", self.path, error)
+
+
+def _may_use_tools(call: Call) -> bool:
+    return bool(call.tools) or call.identity.is_agent
 
 
 def _is_whole(proposal: Proposal) -> bool:

@@ -230,21 +230,35 @@ def _replace_file(path: Path, text: str) -> None:
 
 def _read(path: Path, fingerprint: str) -> CheckpointFile:
     try:
-        file = CheckpointFile.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        _check_layout(path, content)
+        file = CheckpointFile.model_validate(content)
     except OSError as error:
         raise CheckpointError(
             f"The checkpoint {path} cannot be read ({error}). See that it may be read, or pass another path."
         ) from error
+    except CheckpointError:
+        raise
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is not a readable checkpoint ({error}). Delete it to start over."
         ) from error
-    if file.version != VERSION or file.fingerprint != fingerprint:
+    if file.fingerprint != fingerprint:
         raise CheckpointError(
             f"{path} belongs to another question or another mixture. Ask the same question of the same "
             "mixture to resume, or pass another path."
         )
     return file
+
+
+def _check_layout(path: Path, content: object) -> None:
+    """Refuse another version's file before it passes for a broken one, which may be deleted."""
+    layout = content.get("version", VERSION) if isinstance(content, dict) else VERSION
+    if isinstance(layout, int) and layout != VERSION:
+        raise CheckpointError(
+            f"{path} is of checkpoint layout {layout}, and this version of the package knows {VERSION}. Resume "
+            "with the version that wrote it, or pass another path."
+        )
 
 
 def _check_places(path: Path, file: CheckpointFile, mixture: MixtureFacts) -> None:
