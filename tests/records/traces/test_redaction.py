@@ -60,8 +60,33 @@ def test_what_stands_behind_the_name_of_a_key_is_taken_out(said: str, left: str)
 
 
 @pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        ("ProxyError: http://me:hunter2@proxy:3128/", "ProxyError: http://[secret]@proxy:3128/"),
+        ("postgres://:pw@db/x and http://a:b@c", "postgres://[secret]@db/x and http://[secret]@c"),
+        (
+            "401 for url 'https://h/v1/x?key=abcdefghij&alt=sse'",
+            "401 for url 'https://h/v1/x?key=[secret]&alt=sse'",
+        ),
+        ("url: /v1/models?a=1&access_token=abcdefghij", "url: /v1/models?a=1&access_token=[secret]"),
+        ("https://b/x?X-Amz-Signature=0123456789abcdef", "https://b/x?X-Amz-Signature=[secret]"),
+        (
+            "-----BEGIN RSA PRIVATE KEY-----\nMIIEow+/=\n-----END RSA PRIVATE KEY-----\nbehind",
+            "[secret]\nbehind",
+        ),
+    ],
+)
+def test_what_addresses_and_key_files_hold_is_taken_out(said: str, left: str) -> None:
+    assert scrubbed(said) == left
+    assert scrubbed(left) == left
+
+
+@pytest.mark.parametrize(
     "said",
     [
+        "http://localhost:8000/a@b, mailto:me@example.org, and 10:30@home",
+        "https://h/search?q=key&monkey=banana&keyboard=qwerty",
+        "for key in keys: total += prices[key]  # key=value",
         "scikit-learn calls itself sk-learn-and-other-names-like-this",
         "a task-oriented-approach-to-2-problems-and-more",
         "The bearer of good news was authorized by the key holder.",
@@ -80,7 +105,21 @@ def test_a_scrubbed_text_stays_as_it_is(before: str, key: str, behind: str) -> N
     assert key not in once
 
 
-@pytest.mark.parametrize("text", ["sk-", "Bearer ", "api_key=", "eyJ-", "eyJabcdefgh.", "AIza-", "key: "])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sk-",
+        "Bearer ",
+        "api_key=",
+        "eyJ-",
+        "eyJabcdefgh.",
+        "AIza-",
+        "key: ",
+        "://a:",
+        "?key=",
+        "-----BEGIN PRIVATE KEY-----",
+    ],
+)
 def test_a_text_made_to_take_long_does_not(text: str) -> None:
     started = time.perf_counter()
     scrubbed(text * (500_000 // len(text)))

@@ -256,8 +256,8 @@ def _check_layout(path: Path, content: object) -> None:
     layout = content.get("version", VERSION) if isinstance(content, dict) else VERSION
     if isinstance(layout, int) and layout != VERSION:
         raise CheckpointError(
-            f"{path} is of checkpoint layout {layout}, and this version of the package knows {VERSION}. Resume "
-            "with the version that wrote it, or pass another path."
+            f"{path} is of checkpoint layout {layout}, and this version of the package knows {VERSION}. "
+            "Resume with the version that wrote it, or pass another path."
         )
 
 

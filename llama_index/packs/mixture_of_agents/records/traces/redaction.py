@@ -47,6 +47,15 @@ _AFTER_NAME = re.compile(
     r"(?=[^\s\"']{0,60}[0-9])(?P<value>[A-Za-z0-9._~+/=-]{12,})",
     re.IGNORECASE,
 )
+_IN_ADDRESS = re.compile(
+    r"(?P<before>://)[^\s/@:]{0,256}:[^\s/@]{1,1024}(?=@)"
+    r"|(?P<name>[?&](?:api[-_]?key|key|(?:access|auth|id|refresh)?[-_]?token|(?:client[-_]?)?secret|passw(?:or)?d"
+    r"|sig|signature|x-(?:amz|goog)-signature)=)[^\s&\"'<>]{6,4096}",
+    re.IGNORECASE,
+)
+_KEY_FILE = re.compile(
+    r"-----BEGIN (?P<kind>[A-Z ]{0,20}PRIVATE KEY)-----[^-]{0,20000}(?:-----END (?P=kind)-----)?"
+)
 # Most texts have none of these, and are done with sooner than by the patterns.
 _BEGINNINGS = (
     *(f"{name}{dash}" for name in _PREFIXES.split("|") for dash in "-_"),
@@ -72,6 +81,10 @@ def scrubbed(text: str) -> str:
         if beginning in text:
             text = _KEY.sub(SECRET, text)
             break
+    if "://" in text or "=" in text:
+        text = _IN_ADDRESS.sub(lambda found: f"{found['before'] or found['name']}{SECRET}", text)
+    if "PRIVATE KEY-----" in text:
+        text = _KEY_FILE.sub(SECRET, text)
     lower = text.lower()
     for name in _NAMES:
         if name in lower:
