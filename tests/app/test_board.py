@@ -246,10 +246,36 @@ def test_openings_come_from_proposals() -> None:
     assert opening(Proposal(proposer="a", layer=1, text="First.\nSecond.").text) == "First. Second."
 
 
-def test_a_line_says_whom_the_gate_asks_and_the_board_stays() -> None:
-    before = Board(rounds=1)
-    for whom, words in (("a, b", "The gate asks a, b: cheap first"), ("", "The gate asks nobody more: sure")):
-        event = ProgressEvent(kind="routed", layer=1, proposer=whom, reason=words.rpartition(": ")[2])
-        after = updated(before, event, 0.0)
-        assert after == before
-        assert lines(event, before, after) == [f"  {words}"]
+def routed(asks: str, reason: str, layer: int = 1) -> ProgressEvent:
+    return ProgressEvent(kind="routed", layer=layer, proposer=asks, reason=reason)
+
+
+def test_what_a_gate_says_stands_above_those_it_asks() -> None:
+    run = (
+        ProgressEvent(kind="round", layer=1),
+        *(routed("a", "nobody has answered yet"), asked("a"), answered("a")),
+        *(routed("b", "42 is right with\nprobability 0.4"), asked("b"), answered("b")),
+        routed("", "enough"),
+    )
+    assert [line.partition(" in ")[0] for line in told(*run)] == [
+        "Round 1 of 2: each answers alone",
+        "  The gate asks a: nobody has answered yet",
+        "  a is thinking",
+        "  a answered",
+        "  The gate asks b: 42 is right with probability 0.4",
+        "  b is thinking",
+        "  b answered",
+        "  The gate asks nobody more: enough",
+    ]
+    assert [row.name for row in after(*run).rows] == ["a", "b"]
+    assert len(after(*run).gate) == 3
+    assert after(*run, ProgressEvent(kind="round", layer=2)).gate == ()
+
+
+def test_after_roles_the_gate_opens_the_round() -> None:
+    run = (asked("j", task="roles"), answered("j", task="roles"), routed("a", "one will do"), asked("a"))
+    assert told(*run)[-3:] == [
+        "Round 1 of 2: each answers alone",
+        "  The gate asks a: one will do",
+        "  a is thinking",
+    ]

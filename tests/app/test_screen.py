@@ -194,3 +194,10 @@ def test_words_of_a_model_cannot_move_the_cursor(terminal: Terminal) -> None:
     terminal.screen.delta("\x1b[2J\x1b]0;title\x07done ")
     assert "\x1b[2J" not in terminal.file.getvalue()
     assert "\x1b]0" not in terminal.file.getvalue()
+
+
+def test_whom_a_gate_asks_is_seen() -> None:
+    gate = ("The gate asks a: nobody has answered yet", f"The gate asks nobody more: {'sure ' * 30}")
+    picture = drawn(Board(1, layer=1, rows=(Row("a", "thinking", 0.0),), gate=gate), 1.0)
+    assert "    The gate asks a: nobody has answered yet\n" in picture
+    assert len(picture.splitlines()) == 4

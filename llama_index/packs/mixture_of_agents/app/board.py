@@ -13,7 +13,7 @@ from llama_index.packs.mixture_of_agents.answers.ranking import Choice
 from llama_index.packs.mixture_of_agents.answers.shapes import shape_in_text
 from llama_index.packs.mixture_of_agents.events import ProgressEvent
 from llama_index.packs.mixture_of_agents.prompts import as_reference
-from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Task
+from llama_index.packs.mixture_of_agents.results import MixtureResponse, Task
 from llama_index.packs.mixture_of_agents.seats.casting import RoleList
 
 State = Literal["thinking", "waiting", "answered", "missing"]
@@ -77,6 +77,7 @@ class Board:
         chosen: Whose proposal is the answer, where none is written.
         agreement: How far the proposals agree, where that ends the rounds.
         is_condensed: Rounds read one text made of the proposals before.
+        gate: What the gate said of this round, in order.
     """
 
     rounds: int
@@ -86,6 +87,7 @@ class Board:
     chosen: str = ""
     agreement: str = ""
     is_condensed: bool = False
+    gate: tuple[str, ...] = ()
 
     @property
     def place(self) -> tuple[int, Task, bool]:
@@ -139,7 +141,8 @@ def updated(board: Board, event: ProgressEvent, now: float, text: str = "") -> B
     if event.kind == "agreed":
         return replace(board, agreement=printable(event.reason))
     if event.kind == "routed":
-        return board
+        opened = board if (event.layer, event.task) == (board.layer, board.task) else _opened(board, event)
+        return replace(opened, gate=(*opened.gate, _gate_note(event)))
     if event.kind == "synthesis" and event.task == "propose":
         # Nobody is asked for the answer: it is there, among the proposals.
         return replace(_opened(board, event), rows=(), chosen=event.proposer)
@@ -197,12 +200,18 @@ def lines(event: ProgressEvent, before: Board, after: Board) -> list[str]:
     if event.kind == "agreed":
         return [f"  {agreement_note(after)}"]
     if event.kind == "routed":
-        return [f"  The gate asks {printable(event.proposer or 'nobody more')}: {printable(event.reason)}"]
+        return [*([after.title] if len(after.gate) == 1 else []), f"  {after.gate[-1]}"]
     if after.chosen:
         return [after.title]
     is_first = len(after.rows) == 1 and event.kind in ("asked", "synthesis")
-    title = [after.title] if is_first and before.rows is not after.rows else []
+    title = [after.title] if is_first and before.rows is not after.rows and not after.gate else []
     return [*title, *_said(event, after, is_first)]
+
+
+def _gate_note(event: ProgressEvent) -> str:
+    """Whom the gate asks, and why."""
+    said = f"The gate asks {event.proposer or 'nobody more'}: {event.reason}"
+    return " ".join(printable(said).split())
 
 
 def agreement_note(board: Board) -> str:
@@ -256,7 +265,7 @@ def summary(response: MixtureResponse, calls: int) -> str:
     return " · ".join((f"{response.latency_seconds:.1f} s", count(calls, "call"), tokens, gone))
 
 
-def degraded_note(missing: Sequence[Missing]) -> str:
+def degraded_note(missing: Sequence[object]) -> str:
     """Why an answer is less than was asked for; empty when it is not."""
     gone = "; ".join(printable(str(one)) for one in missing)
     return f"The answer is degraded. Missing: {gone}" if missing else ""

@@ -57,8 +57,9 @@ def board_picture(
             *_measures(row, now),
             _note(row, board, moving is None),
         )
+    gate = [Text(f"    {n}", style="dim", no_wrap=True, overflow="ellipsis") for n in board.gate]
     agreement = [Text(f"    {agreement_note(board)}", style="green")] if board.agreement else []
-    return Group(Text(board.title, style="bold"), table, *agreement)
+    return Group(Text(board.title, style="bold"), *gate, table, *agreement)
 
 
 def stage_picture(
