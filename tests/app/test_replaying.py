@@ -205,6 +205,7 @@ def test_recorded_failures_are_repeated(tmp_path: Path) -> None:
         ({"swap": {"agregator": speaker("x")}}, "Did you mean 'aggregator'"),
         ({"swap": {"role_writer": speaker("x")}}, "Nobody in this run"),
         ({"drop": ["ann", "bob", "cid"]}, "no proposers left"),
+        ({"drop": ["ann"], "swap": {"ann": speaker("x")}}, "say one of the two"),
     ],
 )
 def test_a_change_that_names_nobody_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
@@ -217,6 +218,17 @@ def test_a_redacted_run_is_refused(tmp_path: Path) -> None:
     MixtureOfAgentsPack(speaker("judge"), [speaker("ann")], trace=Trace(path, redact=True)).run("Why?")
     with pytest.raises(TraceError, match="were redacted"):
         replay_of(read_trace(path)[0])
+
+
+def test_a_run_that_was_refused_is_no_run_to_replay(tmp_path: Path) -> None:
+    path = tmp_path / "refused.jsonl"
+    pack = MixtureOfAgentsPack(
+        speaker("judge"), [speaker("ann")], budget=1e-9, prices={"*": {"input": 1, "output": 1}}, trace=path
+    )
+    with pytest.raises(ConfigurationError):
+        pack.run("Why?")
+    with pytest.raises(TraceError, match=r"asked nobody.* too small"):
+        replay_of(read_trace(path)[0], model_for=lambda identity: speaker("one that costs"))
 
 
 class Constant(BaseEmbedding):

@@ -197,6 +197,15 @@ def test_a_replay_with_another_aggregator_asks_it_alone(tmp_path: Path) -> None:
     assert "2 from the record, 1 went out (price not known)" in done.stderr
 
 
+def test_a_replay_may_change_and_leave_out_several(tmp_path: Path) -> None:
+    models = [ScriptedLLM("said", model=name) for name in "abcd"]
+    MixtureOfAgentsPack(models[0], models, 2, trace=tmp_path / "runs.jsonl").run("Why?")
+    words = ("--swap", "a=scripted:x", "--swap", "aggregator=scripted:y", "--drop", "b", "--drop", "c")
+    done = moa("replay", str(tmp_path / "runs.jsonl"), *words)
+    assert (done.stdout, done.exit_code) == ("answer of y\n", 0)
+    assert "1 from the record, 2 went out" in done.stderr
+
+
 def test_a_replay_with_another_question_makes_the_models_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +229,8 @@ def test_a_replay_with_another_question_makes_the_models_again(
     [
         (("--swap", "aggregator"), 2, "--swap takes NAME=provider:model"),
         (("--swap", "nobody=scripted:x"), 2, "Nobody in this run is called 'nobody'"),
+        (("--swap", "nobody=openai:gpt-4o"), 2, "Nobody in this run is called 'nobody'"),
+        (("--swap", "aggregator=scripted:x", "--swap", "aggregator=scripted:y"), 2, "two models"),
         (("--swap", "aggregator=unheard:x"), 2, "unheard"),
         (("--drop", "b"), 2, "Nobody in this run is called 'b'"),
         (("--prompt", "nowhere.txt"), 2, "The prompt nowhere.txt cannot be read"),

@@ -25,6 +25,7 @@ class Option:
         opposites: What takes a flag back: "--no-trace".
         is_flag: It takes no value.
         is_list: It takes several values.
+        repeats: It may be given several times, each with a value of its own.
         splits_commas: Commas part its values; not so where a value may hold one.
         is_numeric: Its values are numbers, so another word cannot be one.
     """
@@ -33,6 +34,7 @@ class Option:
     opposites: tuple[str, ...] = ()
     is_flag: bool = False
     is_list: bool = False
+    repeats: bool = False
     splits_commas: bool = False
     is_numeric: bool = False
 
@@ -114,7 +116,8 @@ class _Reading:
             ConfigurationError: One option has two different values.
         """
         for option, said in self._said.items():
-            _check_one_meaning(option, said)
+            if option.is_list or not option.repeats:
+                _check_one_meaning(option, said)
         # An option without its value is left to the parser, which says so.
         return [*self._done, *([self._awaits_value] if self._awaits_value else [])]
 

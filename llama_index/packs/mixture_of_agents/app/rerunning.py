@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from llama_index.packs.mixture_of_agents.app.statuses import note
 from llama_index.packs.mixture_of_agents.app.traces import run_named
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.providers import llm_named
+from llama_index.packs.mixture_of_agents.records.replaying.recording import Changes, Recording
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,11 @@ def rerun(named: str, run_id: str | None, wanted: Wanted) -> None:
         ConfigurationError: There is no such run, or a change cannot work.
         MixtureError: No model answered, now or in the record.
     """
-    run = run_named(named, run_id)
+    run, swap = run_named(named, run_id), _swaps(wanted.swap)
+    Recording(run).check(Changes(swap, wanted.drop))  # before a model is made, which may take a while
     replay = replay_of(
         run,
-        swap={name: llm_named(model) for name, model in map(_swap, wanted.swap)},
+        swap={name: llm_named(model) for name, model in swap.items()},
         drop=wanted.drop,
         prompt=None if wanted.prompt is None else _read(wanted.prompt),
         strict=wanted.strict,
@@ -57,6 +60,16 @@ def rerun(named: str, run_id: str | None, wanted: Wanted) -> None:
     _print(response.to_dict() if wanted.as_json else response.text)
     if response.degraded:
         note(degraded_note(response.missing))
+
+
+def _swaps(words: Sequence[str]) -> dict[str, str]:
+    swap: dict[str, str] = {}
+    for name, model in map(_swap, words):
+        if swap.setdefault(name, model) != model:
+            raise ConfigurationError(
+                f"--swap names two models for {name!r}, {swap[name]} and {model}; give one of them."
+            )
+    return swap
 
 
 def _swap(words: str) -> tuple[str, str]:

@@ -70,6 +70,7 @@ def _option(param: Any) -> Option:
         spellings=tuple(names),
         opposites=tuple(param.secondary_opts),
         is_flag=bool(param.is_flag or getattr(param, "count", False)),
+        repeats=bool(param.multiple),
         is_list=param.multiple and metavar.endswith(_SEVERAL),
         splits_commas=not metavar.startswith("FILE"),
         is_numeric=metavar.startswith("NUMBER"),

@@ -68,13 +68,17 @@ class Recording:
         model_for: Makes the models of calls that have to go out; None where none may.
 
     Raises:
-        TraceError: Its trace lacks the question, or was redacted.
+        TraceError: Its trace lacks the question, was redacted, or holds no call.
     """
 
     def __init__(self, run: RunRecord, model_for: ModelFor | None = None) -> None:
         if run.started.redacted or not run.question:
             why = "were redacted" if run.started.redacted else "are not all in the trace"
             raise TraceError(f"The contents of run {run.run_id} {why}, so it cannot be run again.")
+        if not run.calls:  # every call would go out, and under no budget
+            error = None if run.ended is None else run.ended.error
+            why = "" if error is None else f" It ended with: {error.message}"
+            raise TraceError(f"Run {run.run_id} asked nobody, so nothing of it can be replayed.{why}")
         self.run, self._model_for = run, model_for
 
     @property
@@ -93,7 +97,7 @@ class Recording:
         Raises:
             TraceError: A change names nobody of this run, or leaves a round empty.
         """
-        self._check(changes)
+        self.check(changes)
         kept = [[seat for seat in layer if seat.name not in changes.drop] for layer in self._pinned(changes)]
         layers = [[self._seated(seat, seat.name, changes) for seat in layer] for layer in kept]
         if not all(layers):
@@ -144,7 +148,12 @@ class Recording:
             for place, layer in enumerate(self.mixture.layers, 1)
         ]
 
-    def _check(self, changes: Changes) -> None:
+    def check(self, changes: Changes) -> None:
+        """Refuse changes that name nobody; models need not be made for it.
+
+        Raises:
+            TraceError: A change names nobody of this run, or one that is to be left out.
+        """
         for name in changes.drop:
             if name not in self.names:
                 raise _unknown(name, self.names)
@@ -152,6 +161,8 @@ class Recording:
         for name in changes.swap:
             if name not in swappable:
                 raise _unknown(name, swappable)
+            if name in changes.drop:
+                raise TraceError(f"{name!r} is to be left out and to be another model; say one of the two.")
 
     def proposals(self, layer: int) -> list[Proposal]:
         """What was proposed in a round, in proposer order."""
