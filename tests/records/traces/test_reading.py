@@ -106,6 +106,22 @@ def test_a_foreign_file_is_refused(tmp_path: Path, content: str) -> None:
         read_trace(path)
 
 
+def test_a_time_without_its_zone_is_refused(tmp_path: Path, two_runs: list[str]) -> None:
+    path, first = tmp_path / "edited.jsonl", json.loads(two_runs[0])
+    edited = json.dumps({**first, "time": first["time"][:19]})
+    path.write_text("\n".join([edited, *two_runs[1:]]), encoding="utf-8")
+    with pytest.raises(TraceError, match="line 1.*no time zone"):
+        read_trace(path)
+
+
+def test_a_mark_that_editors_put_before_the_first_line_costs_nothing(
+    tmp_path: Path, two_runs: list[str]
+) -> None:
+    path = tmp_path / "edited.jsonl"
+    path.write_text("\n".join(two_runs), encoding="utf-8-sig")
+    assert open_trace(path).problems == []
+
+
 def test_a_binary_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "binary"
     path.write_bytes(bytes(range(256)) * 100)

@@ -113,7 +113,7 @@ def _read_file(path: Path) -> TraceFile:
     reading = _Reading(path)
     try:
         # Lines end in \n alone: a text may hold other ends of lines.
-        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     reading.take(number, line)
@@ -142,7 +142,7 @@ class _Reading:
             return
         try:
             entry = ENTRIES.validate_python({k: v for k, v in head.items() if k not in _HEAD[:3]})
-            moment = datetime.fromisoformat(head["time"])
+            moment = _moment(head["time"])
         except (ValidationError, ValueError, TypeError) as error:
             raise self._refusal(number, f"its fields are wrong ({shortened(_fault(error))})") from error
         self._enter(number, str(head["run"]), moment, entry)
@@ -238,6 +238,13 @@ class _OpenRun:
     def _named(self, ids: Sequence[str]) -> list[ChatMessage]:
         # One that is lost makes the others useless: they would pass for another question.
         return [self.messages[name] for name in ids] if all(name in self.messages for name in ids) else []
+
+
+def _moment(written: str) -> datetime:
+    moment = datetime.fromisoformat(written)
+    if moment.tzinfo is None:
+        raise ValueError("time: it has no time zone")
+    return moment
 
 
 def _message(kept: dict[str, Any]) -> ChatMessage:
