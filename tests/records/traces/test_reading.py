@@ -110,7 +110,7 @@ def test_a_time_without_its_zone_is_refused(tmp_path: Path, two_runs: list[str])
     path, first = tmp_path / "edited.jsonl", json.loads(two_runs[0])
     edited = json.dumps({**first, "time": first["time"][:19]})
     path.write_text("\n".join([edited, *two_runs[1:]]), encoding="utf-8")
-    with pytest.raises(TraceError, match="line 1.*no time zone"):
+    with pytest.raises(TraceError, match=r"line 1.*no time zone"):
         read_trace(path)
 
 
