@@ -44,6 +44,19 @@ def train_network(rows: Floats, right: Floats, seed: int, balance: float = BALAN
         import torch
     except ImportError as error:
         raise MissingExtraError("Training a gating network", "gate") from error
+    threads = torch.get_num_threads()
+    # So small a network is slower on several threads, far slower on a busy machine, and how many there are
+    # may show in the last bits of its weights.
+    torch.set_num_threads(1)
+    try:
+        return _trained(rows, right, seed, balance)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _trained(rows: Floats, right: Floats, seed: int, balance: float) -> GatingNetwork:
+    import torch
+
     mean, spread = rows.mean(axis=0), np.maximum(rows.std(axis=0), _LEAST_SPREAD)
     inputs, known = torch.tensor((rows - mean) / spread), torch.tensor(~np.isnan(right))
     target = torch.tensor(np.nan_to_num(right))
