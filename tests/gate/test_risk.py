@@ -8,6 +8,8 @@ import pytest
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.gate.risk import (
     ALWAYS,
+    NEVER,
+    NO_STOP,
     paired_interval,
     threshold_for_loss,
     threshold_for_share,
@@ -65,10 +67,18 @@ def test_the_share_that_never_stops_keeps_its_limit_on_new_cases() -> None:
     assert np.mean(found) > 0.4
 
 
-def test_a_share_that_no_data_can_assure_stops_always_or_never() -> None:
+def test_a_share_too_low_for_the_data_to_assure_is_kept_by_going_on_never() -> None:
     scores = np.array([[0.2], [0.4], [0.9]])
     assert threshold_for_share(scores, 1.0) == 0.9
-    assert threshold_for_share(scores, 0.01) == ALWAYS
+    assert threshold_for_share(scores, 0.01) == NEVER
+    assert threshold_for_share(scores, 0.0) == NEVER
+
+
+def test_who_can_stop_nowhere_counts_as_going_on() -> None:
+    scores = np.array([[NO_STOP]] * 30 + [[0.5]] * 70)
+    assert threshold_for_share(scores, 0.45) == 0.5
+    assert threshold_for_share(scores, 0.3) == NEVER
+    assert threshold_for_loss(scores, np.zeros((100, 1)), 0.1) == 0.5
 
 
 def test_paired_differences_that_are_all_alike_have_no_width() -> None:

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.gate.evaluating import evaluated
-from llama_index.packs.mixture_of_agents.gate.gated import NEVER, straight_below
+from llama_index.packs.mixture_of_agents.gate.gated import GatedCascade, straight_below
 from llama_index.packs.mixture_of_agents.gate.neighbours import Neighbours
 from llama_index.packs.mixture_of_agents.gate.question_features import BUCKETS, COUNTED, QuestionFeatures
+from llama_index.packs.mixture_of_agents.gate.risk import NEVER
 from llama_index.packs.mixture_of_agents.gate.scoring_gate import ScoringGate, chosen_of, vote_weight
 from llama_index.packs.mixture_of_agents.gate.targets import Target
 from llama_index.packs.mixture_of_agents.gate.training import Recipe, trained
@@ -149,3 +150,22 @@ def test_questions_go_straight_only_where_most_would_be_escalated_anyway() -> No
     assert straight_below(leads, leads < 0.5) == pytest.approx(0.61)
     assert straight_below(leads, leads > 0.5) == NEVER
     assert straight_below(leads[:10], leads[:10] < 1) == NEVER
+
+
+def test_where_most_are_escalated_a_lead_that_tells_nothing_does_not_send_all_straight() -> None:
+    draw = np.random.default_rng(0)
+    leads = draw.random(400)
+    assert straight_below(leads, draw.random(400) < 0.85) < 0.5
+    assert straight_below(leads, leads < 0.85) == pytest.approx(0.92, abs=0.03)
+
+
+@_TORCH
+@pytest.mark.parametrize("share", [0.05, 0.4, 0.9])
+def test_what_a_network_and_a_cascade_expect_is_what_they_do(share: float) -> None:
+    some, reader = cases(160)
+    made = trained(some, reader, Recipe("gated", Target(share=share)))
+    assert isinstance(made, GatedCascade)
+    assert made.facts["share_of_dearest"] <= share
+    gate, *_ = asyncio.run(evaluated(made, some, made.models, reader)).lines
+    assert gate.share_of_dearest == pytest.approx(made.facts["share_of_dearest"], abs=0.1)
+    assert all(0 <= found["scaled"] <= 0.3 for found in made.facts["calibration_error"])

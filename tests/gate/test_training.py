@@ -13,7 +13,8 @@ from llama_index.packs.mixture_of_agents.gate.evaluating import evaluated, play
 from llama_index.packs.mixture_of_agents.gate.order import groups_of, ordered
 from llama_index.packs.mixture_of_agents.gate.readings import Reader
 from llama_index.packs.mixture_of_agents.gate.recorded import Sample, read_samples
-from llama_index.packs.mixture_of_agents.gate.training import Recipe, cases_of, trained
+from llama_index.packs.mixture_of_agents.gate.targets import Target
+from llama_index.packs.mixture_of_agents.gate.training import LEAST, Recipe, cases_of, trained
 from tests.gate.recorded_answers import asking, cases, proposals, samples, seats, written
 
 
@@ -68,7 +69,7 @@ def test_too_few_questions_and_models_that_hardly_answer_are_refused() -> None:
     rare = [s.model_copy(update={"responses": {**s.responses, "rare": "1"}}) for s in samples(3)] + samples(
         60
     )
-    with pytest.raises(ConfigurationError, match="rare answered fewer than 20"):
+    with pytest.raises(ConfigurationError, match="rare answered fewer than 25"):
         trained(cases_of(rare, reader), reader, Recipe())
 
 
@@ -159,3 +160,19 @@ def test_an_evaluation_counts_as_one_does_by_hand() -> None:
     assert best.lead == pytest.approx(gate.accuracy - best.accuracy)
     assert best.lead_interval[0] <= best.lead <= best.lead_interval[1]
     assert gate.interval[0] <= gate.accuracy <= gate.interval[1]
+
+
+def test_the_fewest_questions_that_are_taken_are_enough_without_a_fold() -> None:
+    reader = Reader()
+    made = trained(cases_of(samples(LEAST), reader), reader, Recipe())
+    assert isinstance(made, CascadeGate)
+    assert made.facts["accuracy"] > 0.5
+    with pytest.raises(ConfigurationError, match=f"needs {LEAST} at least"):
+        trained(cases_of(samples(LEAST - 1), reader), reader, Recipe())
+
+
+def test_no_calls_to_the_dearest_are_no_calls() -> None:
+    some, reader = cases(60)
+    made = trained(some, reader, Recipe(target=Target(share=0.0)))
+    gate, *_ = asyncio.run(evaluated(made, some, made.models, reader)).lines
+    assert (made.facts["share_of_dearest"], gate.share_of_dearest) == (0.0, 0.0)  # type: ignore[index]

@@ -21,6 +21,7 @@ from llama_index.packs.mixture_of_agents.gate.folds import cross_fitted
 from llama_index.packs.mixture_of_agents.gate.jury import Juror, Jury, learned
 from llama_index.packs.mixture_of_agents.gate.order import Order, groups_of
 from llama_index.packs.mixture_of_agents.gate.readings import Reader
+from llama_index.packs.mixture_of_agents.gate.risk import NO_STOP
 from llama_index.packs.mixture_of_agents.gate.targets import Target
 
 
@@ -44,7 +45,8 @@ class Staged:
     Attributes:
         judged: Every case after every stage.
         scales: For each stage but the last, what makes its confidence mean what it says.
-        scores: The confidences so made, a column for each stage but the last.
+        scores: The confidences so made, a column for each stage but the last; `NO_STOP` where no answer can
+            be told, which the cascade does not take for enough.
     """
 
     judged: Judged
@@ -175,7 +177,10 @@ def _accuracy(jury: Jury, panel: Panel, cases: Sequence[Case]) -> float:
 
 
 def _scaled(confidence: Floats, scales: Sequence[Platt]) -> Floats:
-    columns = [scale(confidence[:, stage]) for stage, scale in enumerate(scales)]
+    told = confidence > 0
+    columns = [
+        np.where(told[:, stage], scale(confidence[:, stage]), NO_STOP) for stage, scale in enumerate(scales)
+    ]
     return np.stack(columns, axis=1) if columns else np.zeros((len(confidence), 0))
 
 
@@ -193,11 +198,17 @@ def _facts(judged: Judged, scores: Floats, threshold: float) -> dict[str, Any]:
         "loss": float((judged.right[:, -1] & ~right).mean()),
         "gain": float((~judged.right[:, -1] & right).mean()),
         "calibration_error": [
-            {
-                "stage": stage + 1,
-                "raw": calibration_error(judged.confidence[:, stage], judged.right[:, stage]),
-                "scaled": calibration_error(scores[:, stage], judged.right[:, stage]),
-            }
+            _calibration(judged.confidence[:, stage], scores[:, stage], judged.right[:, stage])
+            | {"stage": stage + 1}
             for stage in range(scores.shape[1])
         ],
+    }
+
+
+def _calibration(raw: Floats, scaled: Floats, right: Any) -> dict[str, Any]:
+    """How far off confidences are, of cases that may stop there."""
+    may = np.isfinite(scaled)
+    return {
+        "raw": calibration_error(raw[may], right[may]),
+        "scaled": calibration_error(scaled[may], right[may]),
     }

@@ -19,13 +19,12 @@ from llama_index.packs.mixture_of_agents.gate.cascade import CascadeGate
 from llama_index.packs.mixture_of_agents.gate.jury import Jury
 from llama_index.packs.mixture_of_agents.gate.order import check_fit
 from llama_index.packs.mixture_of_agents.gate.protocol import GateDecision, question_of
+from llama_index.packs.mixture_of_agents.gate.risk import NEVER
 from llama_index.packs.mixture_of_agents.gate.scoring_gate import ScoringGate, lead
 from llama_index.packs.mixture_of_agents.results import Decision, Proposal
 
 ESCALATED_ANYWAY = 0.8
 """Of the questions that go straight to the dearest, so many at least would have come to it."""
-NEVER = -2.0
-"""No lead is so low."""
 _FEWEST = 20
 
 
@@ -102,11 +101,15 @@ class GatedCascade:
 def straight_below(leads: Floats, escalated: Any, least: float = ESCALATED_ANYWAY) -> float:
     """The highest lead below which at least that share of questions was escalated; NEVER for none.
 
+    Where most are escalated, that share is more: a lead that tells nothing of who is would send all of them
+    straight, and those who would not have been escalated take the place of those who should be.
+
     Args:
         leads: Of the cheaper models, by question.
         escalated: Whether the cascade came to the dearest.
         least: The share.
     """
+    least = max(least, (1 + float(np.mean(escalated))) / 2)
     order = np.argsort(leads, kind="stable")
     shares = np.cumsum(escalated[order]) / np.arange(1, len(order) + 1)
     # A few at the end prove nothing.

@@ -20,11 +20,10 @@ from llama_index.packs.mixture_of_agents.gate.gated import GatedCascade, straigh
 from llama_index.packs.mixture_of_agents.gate.order import Order, groups_of
 from llama_index.packs.mixture_of_agents.gate.question_features import QuestionFeatures
 from llama_index.packs.mixture_of_agents.gate.readings import Reader
+from llama_index.packs.mixture_of_agents.gate.risk import NO_STOP
 from llama_index.packs.mixture_of_agents.gate.scoring_gate import TOP_K, ScoringGate
 from llama_index.packs.mixture_of_agents.gate.scoring_training import scored_by
 from llama_index.packs.mixture_of_agents.gate.targets import Target
-
-_NO_STOP = -1.0
 
 
 def train_gated(
@@ -88,5 +87,5 @@ def _with_straight(staged: Staged, alone: Any, goes: Any) -> Staged:
     """Who goes straight stops nowhere, and is answered by the dearest alone."""
     right = staged.judged.right.copy()
     right[:, -1] = np.where(goes, alone, right[:, -1])
-    scores = np.where(goes[:, None], _NO_STOP, staged.scores)
+    scores = np.where(goes[:, None], NO_STOP, staged.scores)
     return Staged(Judged(staged.judged.confidence, right), staged.scales, scores)

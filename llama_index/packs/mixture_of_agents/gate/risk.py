@@ -17,7 +17,11 @@ import numpy as np
 from llama_index.packs.mixture_of_agents.gate.ballots import Floats
 
 ALWAYS = 2.0
-"""A threshold that no probability reaches."""
+"""A threshold that no score reaches."""
+NEVER = -2.0
+"""A threshold that every score reaches, but for `NO_STOP`."""
+NO_STOP = -math.inf
+"""The score of a place where a case cannot stop, wherever the threshold is."""
 _Z95 = 1.959963984540054
 
 
@@ -54,12 +58,13 @@ def threshold_for_share(scores: Floats, most: float, confidence: float = 0.95) -
         confidence: How sure that must be.
 
     Returns:
-        The threshold; `ALWAYS` where the data are too few for any.
+        The threshold; `NEVER` where the data are too few, or the limit too low, for any: that still keeps to
+        the limit, save for cases that can stop nowhere.
     """
     best = np.sort(scores.max(axis=1))
     allowed = _most_allowed(len(best), most, confidence)
     kept = [score for score in _thresholds(scores) if np.searchsorted(best, score) <= allowed]
-    return kept[0] if kept else ALWAYS
+    return kept[0] if kept else NEVER
 
 
 def _most_allowed(total: int, most: float, confidence: float) -> int:
@@ -106,8 +111,8 @@ def paired_interval(
 
 
 def _thresholds(scores: Floats) -> list[float]:
-    """Every score, the highest first."""
-    return [float(score) for score in np.unique(scores)[::-1]]
+    """Every score at which a case may stop, the highest first."""
+    return [float(score) for score in np.unique(scores[np.isfinite(scores)])[::-1]]
 
 
 def _loss_at(threshold: float, scores: Floats, losses: Floats) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.gate.ballots import Case
 from llama_index.packs.mixture_of_agents.gate.cascade import CascadeGate
 from llama_index.packs.mixture_of_agents.gate.cascade_training import train_cascade
+from llama_index.packs.mixture_of_agents.gate.folds import FOLDS
 from llama_index.packs.mixture_of_agents.gate.gated import GatedCascade
 from llama_index.packs.mixture_of_agents.gate.gated_training import train_gated
 from llama_index.packs.mixture_of_agents.gate.jury import LEAST_CASES
@@ -25,6 +27,8 @@ from llama_index.packs.mixture_of_agents.gate.targets import HALF, Target
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
 
+LEAST = LEAST_CASES + math.ceil(LEAST_CASES / (FOLDS - 1))
+"""Questions to learn from: without the fold that is held out there are still as many as a jury needs."""
 KINDS = ("cascade", "gated", "network", "neighbours")
 
 
@@ -119,15 +123,15 @@ def _order(cases: Sequence[Case], recipe: Recipe) -> Order:
     models = models_of(case.sample for case in cases)
     if not models:
         raise ConfigurationError("Nobody answered any question: there is nothing to learn from.")
-    if len(cases) < LEAST_CASES:
+    if len(cases) < LEAST:
         raise ConfigurationError(
-            f"There are {len(cases)} questions; a gate needs {LEAST_CASES} at least to learn from, and some "
+            f"There are {len(cases)} questions; a gate needs {LEAST} at least to learn from, and some "
             "hundreds to learn well. Record more answers."
         )
-    seldom = [m for m in models if sum(m in case.sample.responses for case in cases) < LEAST_CASES]
+    seldom = [m for m in models if sum(m in case.sample.responses for case in cases) < LEAST]
     if seldom:
         raise ConfigurationError(
-            f"{', '.join(seldom)} answered fewer than {LEAST_CASES} of {len(cases)} questions, too few to "
+            f"{', '.join(seldom)} answered fewer than {LEAST} of {len(cases)} questions, too few to "
             "learn from. Leave such models out, or record more of their answers."
         )
     return ordered(cases, models, recipe.costs)
