@@ -41,7 +41,9 @@ def _of_plan(event: Event) -> str:
     if isinstance(event, PlanEvent):
         drawn = event.plan.as_text().replace("\n", "\n           ")
         faults = f" (sent back: {_line('; '.join(event.faults))})" if event.faults else ""
-        return f"plan       {event.state}{faults}\n           {drawn}" if event.state == "made" else ""
+        # A plan that somebody changed is told once more, as it is carried out.
+        is_news = event.state == "made" or event.plan.source == "edited"
+        return f"plan       {event.state}{faults}\n           {drawn}" if is_news else ""
     if isinstance(event, AggregateEvent):
         lacks = f", without {', '.join(event.missing)}" if event.missing else ""
         return f"aggregate  {event.agent} reads {', '.join(event.results) or 'nothing'}{lacks}"

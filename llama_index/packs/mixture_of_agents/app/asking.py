@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 from llama_index.packs.mixture_of_agents.app.board import degraded_note, printable
 from llama_index.packs.mixture_of_agents.app.choosing import view_for
@@ -55,13 +55,18 @@ def demonstrate() -> None:
 
 def _print(response: MixtureResponse, order: Order) -> None:
     if order.as_json:
-        text = json.dumps(response.to_dict(), indent=2, ensure_ascii=not _takes_unicode(sys.stdout))
+        text = document(response.to_dict())
     else:
         text = printable(response.text) if sys.stdout.isatty() else response.text
     # Among lines of progress, the answer stands apart; in a pipe it stands alone.
     apart = "\n" if order.lines_to_output else ""
     sys.stdout.write(f"{apart}{text}\n{apart}")
     sys.stdout.flush()
+
+
+def document(values: Any) -> str:
+    """Values as JSON, in characters that standard output takes."""
+    return json.dumps(values, indent=2, ensure_ascii=not _takes_unicode(sys.stdout))
 
 
 def _takes_unicode(stream: TextIO) -> bool:

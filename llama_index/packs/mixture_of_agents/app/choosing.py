@@ -30,6 +30,16 @@ def view_kind(*, is_terminal: bool, is_terminal_err: bool, as_json: bool, progre
     return "lines" if progress or is_terminal_err else "silence"
 
 
+def kind_here(*, as_json: bool, progress: bool | None) -> Kind:
+    """Decide it for this process's standard streams."""
+    return view_kind(
+        is_terminal=sys.stdout.isatty() and moves_cursor(os.environ),
+        is_terminal_err=sys.stderr.isatty(),
+        as_json=as_json,
+        progress=progress,
+    )
+
+
 def view_for(*, as_json: bool = False, progress: bool | None = None, lines_to_output: bool = False) -> View:
     """The view for this process's standard streams.
 
@@ -38,12 +48,7 @@ def view_for(*, as_json: bool = False, progress: bool | None = None, lines_to_ou
         progress: True for progress wherever output goes, False for none; None for terminals only.
         lines_to_output: Write plain lines to standard output, not to standard error.
     """
-    kind = view_kind(
-        is_terminal=sys.stdout.isatty() and moves_cursor(os.environ),
-        is_terminal_err=sys.stderr.isatty(),
-        as_json=as_json,
-        progress=progress,
-    )
+    kind = kind_here(as_json=as_json, progress=progress)
     if kind == "lines":
         return Lines(sys.stdout if lines_to_output else sys.stderr, time.monotonic)
     if kind == "silence":

@@ -2,6 +2,7 @@
 
 ask       ask a mixture: models you name, or the embedded local one; and demo, with a question of ours
 chat      a conversation with a mixture
+crew      specialists with tools look into data
 batch     many prompts from a file
 plan      what a question would cost, before it is asked
 doctor    what is missing before models can be asked
@@ -28,6 +29,7 @@ from llama_index.packs.mixture_of_agents.app.commands import (
     batch,
     chat,
     config,
+    crew,
     doctor,
     gate,
     local,
@@ -38,7 +40,7 @@ from llama_index.packs.mixture_of_agents.app.commands import (
 from llama_index.packs.mixture_of_agents.app.commands.words import hear
 
 _DISTRIBUTION = "llama-index-packs-mixture-of-agents"
-_GROUPS = (ask, chat, batch, plan, doctor, trace, replay, config, gate, local)
+_GROUPS = (ask, chat, crew, batch, plan, doctor, trace, replay, config, gate, local)
 """In the order of the help."""
 
 app = typer.Typer(

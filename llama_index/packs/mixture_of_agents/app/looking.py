@@ -1,0 +1,126 @@
+"""What a model too small to choose looks at in data, and what its words are held to.
+
+One number for each group of rows; columns are chosen by the words they share with the question. It reads no
+data and asks no model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from llama_index.packs.mixture_of_agents.agents import Plan, Task
+from llama_index.packs.mixture_of_agents.agents.tools.cleaning import Column
+from llama_index.packs.mixture_of_agents.agents.tools.csv_tables import quoted
+
+_NUMERIC = re.compile(r"INT|REAL|FLOA|DOUB|NUM|DEC")
+_WORD = re.compile(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+|\d+")
+_NOT_ADDED = {"id", "year", "quarter", "month", "week", "day", "hour", "code", "zip"}
+"""Numbers that tell rows apart, or say when."""
+_MEANS = {"average", "mean", "typical"}
+_COUNTS = {"count", "many", "often"}
+_NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*(?!\w)")
+_MOST_GROUPS = 12
+
+
+@dataclass(frozen=True)
+class Look:
+    """One number for each group of rows, the largest first.
+
+    Attributes:
+        table: Where.
+        along: The column that makes the groups; None for all rows together.
+        measured: The column of numbers; None to count rows.
+        how: "sum", "avg" or "count".
+    """
+
+    table: str
+    along: str | None
+    measured: str | None
+    how: str
+
+    @property
+    def name(self) -> str:
+        """What the number is."""
+        return "count" if self.measured is None else f"{self.how} of {self.measured}"
+
+    @property
+    def sql(self) -> str:
+        """It as one SELECT."""
+        number = "count(*)" if self.measured is None else f"{self.how}({quoted(self.measured)})"
+        asked, place = f"{number} AS {quoted(self.name)}", quoted(self.table)
+        if self.along is None:
+            return f"SELECT {asked} FROM {place}"
+        group = quoted(self.along)
+        return f"SELECT {group}, {asked} FROM {place} GROUP BY 1 ORDER BY 2 DESC LIMIT {_MOST_GROUPS}"
+
+
+def look_for(question: str, tables: Mapping[str, Sequence[Column]]) -> Look | None:
+    """Where to look; None where there is no table with columns.
+
+    Args:
+        question: What is asked.
+        tables: The columns of each table.
+    """
+    asked = _words(question)
+    there = {table: columns for table, columns in tables.items() if columns}
+    if not there:
+        return None
+
+    def fits(table: str) -> int:
+        named = " ".join([table, *(column.name for column in there[table])])
+        return len(asked & _words(named))
+
+    table = max(there, key=fits)  # of equals, the first
+    added = [column.name for column in there[table] if _is_added(column)]
+    kinds = [column.name for column in there[table] if column.name not in added]
+    how = "count" if asked & _COUNTS else "avg" if asked & _MEANS else "sum"
+    return Look(table, _nearest(asked, kinds), None if how == "count" else _nearest(asked, added), how)
+
+
+def _is_added(column: Column) -> bool:
+    return bool(_NUMERIC.search(column.type)) and not _words(column.name) & _NOT_ADDED
+
+
+def astray(text: str, sources: Sequence[str]) -> str:
+    """Why words cannot stand on what was found: their numbers are others, or there are none.
+
+    Args:
+        text: What was said.
+        sources: What it rests on.
+    """
+    found, said = set(_NUMBER.findall("\n".join(sources))), _NUMBER.findall(text)
+    if found and not said:
+        return "it says none of the numbers that were found"
+    strange = [number for number in said if number not in found]
+    return f"it says {', '.join(strange[:3])}, which nothing that was found does" if strange else ""
+
+
+def one_for_each(plan: Plan, skills: Mapping[str, str]) -> Plan:
+    """The plan with one task for each specialist: a small planner forgets some and repeats others.
+
+    The last of them builds on the others.
+
+    Args:
+        plan: As the planner made it.
+        skills: Of each specialist, by its name.
+    """
+    first = {task.agent: task for task in reversed(plan.tasks)}
+    *before, last = skills
+    made = {name: first.get(name) or Task(id="", agent=name, instructions=skills[name]) for name in skills}
+    ids = {name: f"t{number}" for number, name in enumerate(skills, 1)}
+    needs = {last: [ids[name] for name in before]}
+    tasks = [
+        task.model_copy(update={"id": ids[name], "needs": needs.get(name, [])}) for name, task in made.items()
+    ]
+    note = "one task for each specialist, because a small model plans"
+    return plan.model_copy(update={"tasks": tasks, "notes": [*plan.notes, note]})
+
+
+def _nearest(asked: set[str], names: Sequence[str]) -> str | None:
+    return max(names, key=lambda name: len(asked & _words(name)), default=None)
+
+
+def _words(text: str) -> set[str]:
+    return {word.casefold().removesuffix("s") for word in _WORD.findall(text)}
