@@ -309,7 +309,8 @@ def test_a_small_model_only_words_what_was_found(
 
     small(monkeypatch, says)
     out = tmp_path / "charts"
-    result = moa("crew", QUESTION, "--data", sales, "--json", "--yes", "--out", out)
+    result = moa("crew", QUESTION, "--data", sales, "--json", "--yes", "--out", out, "--progress")
+    assert "one task for each specialist, because a small model plans" in result.stderr
     response = json.loads(result.stdout)
     assert response["text"] == "north leads with 270, then south with 80"
     assert {one["agent"] for one in response["results"]} == {"data", "analysis", "visualisation"}

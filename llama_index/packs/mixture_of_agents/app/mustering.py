@@ -37,6 +37,8 @@ from llama_index.packs.mixture_of_agents.providers import llm_named
 
 MOST_TASKS = 12
 """Of a plan; more is sent back to the planner."""
+_SECONDS = 600.0
+"""For a run, unless it is said."""
 _LIMITS = Limits()
 
 
@@ -241,14 +243,13 @@ def _crew_of_named(
     members = [
         Member.of(one, llms[number % len(llms)], memory=notebook) for number, one in enumerate(specialists)
     ]
-    limit = {} if order.timeout is None else {"timeout": order.timeout}
     return Crew(
         members,
         _named(order.planner) or llms[0],
         _named(order.aggregator),
         max_tasks=MOST_TASKS,
         confirm=_asking(consent, members),
-        **limit,
+        timeout=_SECONDS if order.timeout is None else order.timeout,
     )
 
 

@@ -3,6 +3,7 @@
 ask       ask a mixture: models you name, or the embedded local one; and demo, with a question of ours
 chat      a conversation with a mixture
 crew      specialists with tools look into data
+memory    what agents keep between runs
 batch     many prompts from a file
 plan      what a question would cost, before it is asked
 doctor    what is missing before models can be asked
@@ -33,6 +34,7 @@ from llama_index.packs.mixture_of_agents.app.commands import (
     doctor,
     gate,
     local,
+    memory,
     plan,
     replay,
     trace,
@@ -40,7 +42,7 @@ from llama_index.packs.mixture_of_agents.app.commands import (
 from llama_index.packs.mixture_of_agents.app.commands.words import hear
 
 _DISTRIBUTION = "llama-index-packs-mixture-of-agents"
-_GROUPS = (ask, chat, crew, batch, plan, doctor, trace, replay, config, gate, local)
+_GROUPS = (ask, chat, crew, memory, batch, plan, doctor, trace, replay, config, gate, local)
 """In the order of the help."""
 
 app = typer.Typer(
