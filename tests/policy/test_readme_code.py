@@ -1,4 +1,4 @@
-"""The README's Python runs: its blocks in order, as one program, without a key and without a network.
+"""Python in the README and in pages of docs/ runs: a page's blocks in order, as one program, without a key.
 
 A block marked ```python notest is shown only; that is for code that needs a key or a large model.
 """
@@ -15,7 +15,11 @@ import pytest
 
 from tests.policy.tree import ROOT
 
-README = ROOT / "README.md"
+PAGES = [
+    path
+    for path in (ROOT / "README.md", ROOT / "docs" / "agents.md", ROOT / "docs" / "gate.md")
+    if path.exists()
+]
 FENCE = re.compile(r"^```(?P<info>python[^\n]*)\n(?P<code>.*?)^```\s*$", re.MULTILINE | re.DOTALL)
 REASONS_TO_SKIP = re.compile(r"OpenAI\(|MistralAI\(|Anthropic\(|API_KEY|SparseMoELLM\(|openai:|mistral")
 
@@ -23,7 +27,7 @@ REASONS_TO_SKIP = re.compile(r"OpenAI\(|MistralAI\(|Anthropic\(|API_KEY|SparseMo
 RUNNER = """
 import ast, asyncio, inspect, sys
 source = open(sys.argv[1], encoding="utf-8").read()
-code = compile(source, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+code = compile(source, sys.argv[2], "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 result = eval(code, {"__name__": "__main__"})
 if inspect.iscoroutine(result):
     asyncio.run(result)
@@ -39,7 +43,7 @@ def python_blocks(text: str) -> list[tuple[int, str, str]]:
 
 
 def as_one_program(text: str) -> str:
-    """The blocks that run, each at its own line, so that a traceback points into the README."""
+    """The blocks that run, each at its own line, so that a traceback points into the page."""
     lines: list[str] = []
     for number, info, code in python_blocks(text):
         if "notest" not in info.split():
@@ -47,11 +51,12 @@ def as_one_program(text: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_readme_code_runs(tmp_path: Path) -> None:
-    source = tmp_path / "readme.py"
-    source.write_text(as_one_program(README.read_text(encoding="utf-8")), encoding="utf-8")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code_of_a_page_runs(page: Path, tmp_path: Path) -> None:
+    source = tmp_path / "page.py"
+    source.write_text(as_one_program(page.read_text(encoding="utf-8")), encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-c", RUNNER, str(source)],
+        [sys.executable, "-c", RUNNER, str(source), page.name],
         capture_output=True,
         text=True,
         timeout=55,
@@ -62,12 +67,13 @@ def test_readme_code_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_only_what_needs_a_key_is_left_out() -> None:
-    blocks = python_blocks(README.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_only_what_needs_a_key_is_left_out(page: Path) -> None:
+    blocks = python_blocks(page.read_text(encoding="utf-8"))
     needless = [
         line for line, info, code in blocks if "notest" in info.split() and not REASONS_TO_SKIP.search(code)
     ]
-    assert not needless, f"README.md: the blocks on these lines could run: {needless}"
+    assert not needless, f"{page.name}: the blocks on these lines could run: {needless}"
 
 
 def test_blocks_keep_their_line_numbers() -> None:
