@@ -64,10 +64,11 @@ class Measured:
 
 def measured(cases: Sequence[Case], reader: Reader, repeats: int, folds: int) -> dict[str, Measured]:
     """Every recipe and every baseline, each question judged by gates that did not see it."""
+    questions = [case.sample.question for case in cases]
     rows: dict[str, list[dict[int, Played]]] = {}
     for repeat in range(repeats):
         this: dict[str, dict[int, Played]] = {}
-        for learning, held_out in parted(cases, 1_000 + repeat, folds):
+        for learning, held_out in parted(questions, 1_000 + repeat, folds):
             found = _fold([cases[p] for p in learning], [cases[p] for p in held_out], reader, repeat)
             for name, played in found.items():
                 this.setdefault(name, {}).update(zip(held_out, played, strict=True))

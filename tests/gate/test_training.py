@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,22 @@ def test_a_file_comes_back_as_it_was_written(tmp_path: Path) -> None:
 def test_numbers_for_answers_and_null_for_responses_are_taken(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(
-        '{"question": "q", "answer": 42, "responses": {"a": null, "b": "42"}}\n', encoding="utf-8"
+        '{"question": "q", "answer": 42, "responses": {"a": null, "b": "42", "c": 4.5}}\n'
+        '{"question": "q", "answer": "1", "responses": null, "id": null}\n',
+        encoding="utf-8",
     )
-    assert read_samples(path) == [Sample(id="1", question="q", answer="42", responses={"b": "42"})]
+    assert read_samples(path) == [
+        Sample(id="1", question="q", answer="42", responses={"b": "42", "c": "4.5"}),
+        Sample(id="2", question="q", answer="1"),
+    ]
+
+
+def test_files_of_other_systems_are_taken(tmp_path: Path) -> None:
+    odd = [s.model_copy(update={"question": f"{s.question}\u2028\x85 \N{GRINNING FACE}"}) for s in samples(3)]
+    lines = [json.dumps(sample.model_dump(), ensure_ascii=False) for sample in odd]
+    path = tmp_path / "a.jsonl"
+    path.write_bytes("\ufeff{}\r\n\r\n".format("\r\n".join(lines)).encode())
+    assert read_samples(path) == odd
 
 
 @pytest.mark.parametrize(
@@ -39,7 +53,9 @@ def test_numbers_for_answers_and_null_for_responses_are_taken(tmp_path: Path) ->
         ("{", "line 1 is not of the form"),
         ("[]", "it is no object"),
         ('{"question": "q"}', "answer: Field required"),
-        ('{"question": "q", "answer": "1", "responses": {"a": 3}}', "responses.a"),
+        ('{"question": "q", "answer": "1", "responses": {"a": ["3"]}}', "responses.a"),
+        ('{"question": "q", "answer": null}', "answer: Field required"),
+        ('{"question": "q", "answer": true}', "answer: Input should be"),
     ],
 )
 def test_what_is_no_record_is_refused_with_its_line(tmp_path: Path, text: str, said: str) -> None:
@@ -176,3 +192,11 @@ def test_no_calls_to_the_dearest_are_no_calls() -> None:
     made = trained(some, reader, Recipe(target=Target(share=0.0)))
     gate, *_ = asyncio.run(evaluated(made, some, made.models, reader)).lines
     assert (made.facts["share_of_dearest"], gate.share_of_dearest) == (0.0, 0.0)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("kind", ["cascade", "neighbours"])
+def test_the_order_of_lines_changes_nothing(kind: str) -> None:
+    some, reader = cases(70, missing=0.1)
+    made, turned = (trained(these, reader, Recipe(kind)) for these in (some, some[::-1]))
+    assert (made.facts, made.threshold) == (turned.facts, turned.threshold)  # type: ignore[union-attr]
+    assert made.jury.as_json() == turned.jury.as_json()

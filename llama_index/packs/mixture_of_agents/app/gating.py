@@ -144,7 +144,7 @@ def _first_round(run: RunRecord) -> dict[str, str]:
 def _right_answers(path: Path) -> dict[str, str]:
     right = {}
     try:
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8-sig").split("\n"):
             if line.strip():
                 found = json.loads(line)
                 right[str(found.get("run") or found["question"])] = str(found["answer"])
@@ -160,7 +160,7 @@ def _is_trace(path: Path) -> bool:
     if path.is_dir():
         return True
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             head = json.loads(next((line for line in file if line.strip()), "null"))
     except (OSError, ValueError, RecursionError):  # whoever reads it in earnest says what is wrong
         return False

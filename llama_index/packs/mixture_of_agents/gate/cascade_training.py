@@ -155,6 +155,7 @@ def judged_by_stage(
         list(cases),
         lambda some: jury_of(some, panels, reader, ridge),
         lambda jury, case: [_at_stage(jury, case, stage) for stage in stages],
+        lambda case: case.sample.question,
         seed,
     )
     found = np.array(said, dtype=float).reshape(len(cases), len(stages), 2)

@@ -51,7 +51,7 @@ def read_samples(path: str | os.PathLike[str]) -> list[Sample]:
     """
     place = Path(path)
     try:
-        lines = place.read_text(encoding="utf-8").split("\n")
+        lines = place.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{place} cannot be read ({error}). Pass a JSONL file. {_FORM}.") from error
     samples = [_sample(place, number, line) for number, line in enumerate(lines, 1) if line.strip()]
@@ -79,13 +79,19 @@ def _sample(path: Path, number: int, line: str) -> Sample:
 
 def _plain(found: Mapping[str, Any], number: int) -> dict[str, Any]:
     """Numbers may stand as numbers; a response that is null was not given."""
-    plain = dict(found)
+    plain = {key: value for key, value in found.items() if value is not None}
     plain["id"] = str(plain.get("id", number))
-    if isinstance(plain.get("answer"), (int, float)) and not isinstance(plain["answer"], bool):
-        plain["answer"] = str(plain["answer"])
+    if "answer" in plain:
+        plain["answer"] = _as_text(plain["answer"])
     if isinstance(plain.get("responses"), dict):
-        plain["responses"] = {name: text for name, text in plain["responses"].items() if text is not None}
+        given = {name: text for name, text in plain["responses"].items() if text is not None}
+        plain["responses"] = {name: _as_text(text) for name, text in given.items()}
     return plain
+
+
+def _as_text(value: Any) -> Any:
+    """A number as it is written; anything else as it is."""
+    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
 def _fault(error: Exception) -> str:

@@ -108,7 +108,7 @@ def scored_by(
     rows = features.rows([case.sample.question for case in cases])
     meant = _meanings(cases, alone, reader, seed)
     right = _right(cases, order.models, meant)
-    raw = _cross_fitted(rows, right, learn, seed)
+    raw = _cross_fitted(rows, right, learn, [case.sample.question for case in cases], seed)
     scales = [_scale(raw[:, column], right[:, column]) for column in range(len(order.models))]
     scorer = Scorer(features, learn(rows, right, seed), scales)
     chances = scorer.scaled(raw)
@@ -134,6 +134,7 @@ def _meanings(cases: Sequence[Case], alone: Sequence[Panel], reader: Reader, see
         list(cases),
         lambda some: jury_of(some, alone, reader),
         lambda jury, case: {name: _meaning(jury, case, name) for name in case.readings},
+        lambda case: case.sample.question,
         seed,
     )
 
@@ -151,9 +152,9 @@ def _right(cases: Sequence[Case], models: Panel, meant: Sequence[_Answers]) -> F
     return np.array(rows, dtype=float)
 
 
-def _cross_fitted(rows: Floats, right: Floats, learn: _Learn, seed: int) -> Floats:
+def _cross_fitted(rows: Floats, right: Floats, learn: _Learn, questions: Sequence[str], seed: int) -> Floats:
     raw = np.zeros_like(right)
-    for learning, held_out in parted(range(len(rows)), seed):
+    for learning, held_out in parted(questions, seed):
         raw[held_out] = learn(rows[learning], right[learning], seed).chances(rows[held_out])
     return raw
 

@@ -106,6 +106,8 @@ def trained(
         ConfigurationError: Too few questions were answered, or a cost is none.
         MissingExtraError: The kind needs a library that is not installed.
     """
+    # The order of a file's lines says nothing, and would draw other folds.
+    cases = sorted(cases, key=_content)
     order, target, seed = _order(cases, recipe), recipe.target, recipe.seed
     if recipe.kind == "cascade":
         return train_cascade(cases, order, reader, target, seed=seed, first=recipe.first)
@@ -117,6 +119,10 @@ def trained(
     return train_scoring(
         recipe.kind, cases, order, reader, target, features, seed=seed, top_k=recipe.top_k, embed=embed
     )
+
+
+def _content(case: Case) -> tuple[str, str, list[tuple[str, str]]]:
+    return case.sample.question, case.truth, sorted(case.sample.responses.items())
 
 
 def _order(cases: Sequence[Case], recipe: Recipe) -> Order:
