@@ -110,6 +110,15 @@ def test_equal_texts_in_any_order_give_one_marker(texts: list[str]) -> None:
     assert fence_marker(texts) == fence_marker(list(reversed(texts))) == fence_marker(iter(texts))
 
 
+@given(texts=st.lists(FENCE_LIKE, max_size=6))
+def test_a_text_of_nothing_but_the_markers_sign_makes_no_long_marker(texts: list[str]) -> None:
+    long = ["=" * 200_000, *texts]
+    marker = fence_marker(long)
+    assert len(marker) < 80
+    assert not any(marker in text for text in long)
+    assert marker == fence_marker(reversed(long))
+
+
 @given(texts=st.lists(FENCES, min_size=1, max_size=6))
 def test_fenced_texts_can_be_read_back_whatever_they_say(texts: list[str]) -> None:
     block, marker = references_block(texts), fence_marker(texts)

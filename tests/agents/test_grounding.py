@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -104,3 +106,11 @@ async def test_a_check_that_fails_is_a_reason_not_to_trust_the_words() -> None:
     one = member("logs", "WS-111.", tools=[find], always=[ToolUse("find", {"host": "a"})], check=broken)
     told = await followed(crew_of([one], plan_text(("t1", "logs", []))))
     assert "no check today" in told.response.results[0].cut
+
+
+def test_many_names_in_a_long_source_take_no_long_time() -> None:
+    said = " ".join(f"host-{number}" for number in range(2_000))
+    source = " ".join(f"srv-{number}.corp" for number in range(60_000))
+    began = time.monotonic()
+    assert len(unfounded(said, [source])) == 2_000
+    assert time.monotonic() - began < 20

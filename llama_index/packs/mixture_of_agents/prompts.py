@@ -8,6 +8,7 @@ announced as material, not as orders. This module knows nothing of models, calls
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -59,6 +60,8 @@ LEFT_OUT = "(a part is left out here)"
 CALLED = "(called {name} with {arguments})"
 RESULT = "Result of {name}: {text}"
 
+_MARKER_SIGNS = re.compile(r"={3,}")
+_LONGEST_MARKER = 64
 _CODE = r"(?P<code>```.*?(?:```|\Z)|`[^`\n]+`)"
 _FLAGS = re.DOTALL | re.IGNORECASE | re.MULTILINE
 _OPENED = re.compile(_CODE + r"|<think(?:ing)?>", _FLAGS)
@@ -107,13 +110,16 @@ def _after_unopened(text: str) -> str:
 def fence_marker(texts: Iterable[str]) -> str:
     """The shortest marker of its family that none of the texts contains.
 
-    It depends on the texts alone, so equal proposals give an equal prompt (and an equal cache key).
+    It depends on the texts alone, so equal proposals give an equal prompt (and an equal cache key). A text of
+    nothing but the marker's sign would have it as long as itself, once for each fence: it is a digest then,
+    which no text can contain that it is made of.
     """
     listed = list(texts)
-    width = 3
-    while any("=" * width in text for text in listed):
-        width += 1
-    return "=" * width
+    longest = max((len(run) for text in listed for run in _MARKER_SIGNS.findall(text)), default=0)
+    if longest < _LONGEST_MARKER:
+        return "=" * max(3, longest + 1)
+    digests = sorted(hashlib.sha256(text.encode("utf-8", "replace")).hexdigest() for text in listed)
+    return f"==={hashlib.sha256(' '.join(digests).encode()).hexdigest()[:32]}==="
 
 
 def references_block(texts: Sequence[str], absent: Sequence[str] = (), beside: Sequence[str] = ()) -> str:

@@ -14,6 +14,7 @@ from llama_index.packs.mixture_of_agents.prompts import as_reference
 
 _NAME = re.compile(r"[^\W_][\w.:@/\\-]*[\w]")
 _TELLING = re.compile(r"\d.*[^\W\d]|[^\W\d].*\d|\w[.:@\\/-]\w.*[.:@\\/-]|\d+[.:-]\d+|\w+[.]\w{1,}")
+_IN_A_WORD = re.compile(r"\w")
 _PLAIN_NUMBER = re.compile(r"\d+(?:\.\d+)?%?|\d+(?:st|nd|rd|th|s)", re.IGNORECASE)
 _ABBREVIATION = re.compile(r"(?:e\.g|i\.e|etc|vs|no|a\.m|p\.m|u\.s|ph\.d)", re.IGNORECASE)
 _MOST_TOLD = 5
@@ -61,7 +62,13 @@ def grounded(text: str, sources: Sequence[str]) -> str:
 
 def _stands_in(name: str, known: str) -> bool:
     """Whether a name stands there as a whole, or as a part that ends where a sign does."""
-    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", known) is not None
+    place = known.find(name)
+    while place >= 0:
+        end = place + len(name)
+        if not _IN_A_WORD.match(known[place - 1 : place]) and not _IN_A_WORD.match(known[end : end + 1]):
+            return True
+        place = known.find(name, place + 1)
+    return False
 
 
 def _is_telling(name: str) -> bool:
