@@ -69,7 +69,7 @@ def test_a_gate_of_other_proposers_is_refused_before_any_call(tmp_path: Path) ->
     with pytest.raises(ConfigurationError, match="made for tiny, small, large; it knows nothing of huge"):
         MixtureConfig(proposers=["tiny", "huge"], gate=folder).pack(cast)
     assert not any(model.calls for model in cast.made.values())
-    assert MixtureConfig(proposers=["tiny", "small", "large"], gate=folder).pack(cast)
+    MixtureConfig(proposers=["tiny", "small", "large"], gate=folder).pack(cast)
 
 
 def test_limits_become_a_capacity_that_takes_part_in_every_run() -> None:

@@ -1,0 +1,142 @@
+"""Outcomes in their file: added up in any order, shared by processes, replaced by better witnesses."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llama_index.packs.mixture_of_agents.errors import ConfigurationError
+from llama_index.packs.mixture_of_agents.gate import outcomes
+from llama_index.packs.mixture_of_agents.gate.beliefs import Beliefs, Estimate
+from llama_index.packs.mixture_of_agents.gate.outcomes import Outcome, OutcomeStore, Tally
+from tests.app.conftest import ROOT, environment
+
+SMALL = ("proposer", "small")
+KEYS = st.sampled_from([SMALL, ("proposer", "large"), ("stage", "1")])
+OUTCOMES = st.lists(st.tuples(KEYS, st.floats(0, 1), st.booleans()), max_size=30)
+
+
+def outcome(run: str, is_right: bool, source: outcomes.Source = "feedback", expected: float = 0.8) -> Outcome:
+    return Outcome(run, SMALL, expected, is_right, source)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@given(drawn=OUTCOMES, seed=st.integers(0, 99))
+def test_the_order_of_outcomes_makes_no_difference(
+    drawn: list[tuple[outcomes.Key, float, bool]], seed: int
+) -> None:
+    listed = [Outcome(f"run{n}", *one, "feedback") for n, one in enumerate(drawn)]
+    shuffled = random.Random(seed).sample(listed, len(listed))
+    first, second = OutcomeStore(None, "g"), OutcomeStore(None, "g")
+    first.keep(listed)
+    for one in shuffled:
+        second.keep([one])
+    assert first.tallies().keys() == second.tallies().keys()
+    for key, tally in first.tallies().items():
+        other = second.tallies()[key]
+        assert (tally.count, tally.right) == (other.count, other.right)
+        assert tally.expected == pytest.approx(other.expected)
+
+
+def test_a_run_counts_once_and_the_better_witness_stands() -> None:
+    store = OutcomeStore(None, "g")
+    store.keep([outcome("r", True, "agreement")])
+    store.keep([outcome("r", False, "feedback")])
+    store.keep([outcome("r", True, "verifier"), outcome("r", True, "agreement")])
+    assert store.tallies() == {SMALL: Tally(1.0, 0.0, 0.8)}
+    store.keep([outcome("r", True, "feedback")])
+    assert store.tallies()[SMALL].right == 1.0
+
+
+def test_outcomes_fade() -> None:
+    clock = Clock()
+    store = OutcomeStore(None, "g", half_life=100.0, clock=clock)
+    store.keep([outcome("old", False)])
+    clock.now += 100
+    store.keep([outcome("new", True)])
+    tally = store.tallies()[SMALL]
+    assert (tally.count, tally.right, tally.expected) == (1.5, 1.0, pytest.approx(1.2))
+
+
+def test_each_gate_has_its_own_and_what_is_forgotten_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "kept" / "outcomes.sqlite"
+    one, other = OutcomeStore(path, "one"), OutcomeStore(path, "other")
+    one.keep([outcome("a", True), outcome("b", True)])
+    other.keep([outcome("a", False)])
+    assert one.tallies()[SMALL].count == 2
+    assert one.reset() == 2
+    assert (one.tallies(), other.tallies()[SMALL].right) == ({}, 0.0)
+    assert OutcomeStore(path, "other").tallies()[SMALL].count == 1
+
+
+def test_the_oldest_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outcomes, "MOST_KEPT", 3)
+    clock = Clock()
+    store = OutcomeStore(None, "g", clock=clock)
+    for number in range(5):
+        clock.now += 1
+        store.keep([outcome(f"run{number}", number >= 2)])
+    tally = store.tallies()[SMALL]
+    assert (tally.count, tally.right, tally.expected) == (3.0, 3.0, pytest.approx(2.4))
+
+
+def test_two_processes_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "outcomes.sqlite"
+    code = """
+import sys
+from pathlib import Path
+from llama_index.packs.mixture_of_agents.gate.outcomes import Outcome, OutcomeStore
+
+store = OutcomeStore(Path(sys.argv[1]), "g")
+for n in range(100):
+    store.keep([Outcome(f"{sys.argv[2]}-{n}", ("proposer", "small"), 0.5, n % 2 == 0, "feedback")])
+"""
+    command = [sys.executable, "-c", code, str(path)]
+    running = [
+        subprocess.Popen([*command, name], env=environment(), cwd=ROOT) for name in ("one", "two", "three")
+    ]
+    assert [process.wait(timeout=50) for process in running] == [0, 0, 0]
+    assert OutcomeStore(path, "g").tallies() == {SMALL: Tally(300.0, 150.0, 150.0)}
+
+
+def test_what_is_no_such_file_is_refused(tmp_path: Path) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("not a database, by any means " * 50, encoding="utf-8")
+    for path in (text, tmp_path):
+        with pytest.raises(ConfigurationError, match="Outcomes cannot be kept in"):
+            OutcomeStore(path, "g")
+    assert text.read_text(encoding="utf-8").startswith("not a database")
+
+
+@given(count=st.integers(1, 500), share=st.floats(0, 1), expected=st.floats(0, 1), weight=st.floats(1, 100))
+def test_a_posterior_lies_between_what_was_expected_and_what_was_seen(
+    count: int, share: float, expected: float, weight: float
+) -> None:
+    estimate = Estimate.of(Tally(count, count * share, count * expected), weight)
+    low, high = sorted([share, expected])
+    assert low - 1e-9 <= estimate.chance <= high + 1e-9
+    assert (estimate.shift >= 0) == (estimate.shift == 0 or share > expected)
+
+
+def test_what_others_learn_is_seen_within_a_second(tmp_path: Path) -> None:
+    clock, path = Clock(), tmp_path / "outcomes.sqlite"
+    beliefs = Beliefs(OutcomeStore(path, "g"), 50.0, clock)
+    assert beliefs.now() == {}
+    OutcomeStore(path, "g").keep([outcome("r", True)])
+    assert beliefs.now() == {}
+    clock.now += 1
+    assert beliefs.now()[SMALL].count == 1
+    assert beliefs.now() is beliefs.now()
