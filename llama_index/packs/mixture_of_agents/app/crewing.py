@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from workflows.events import Event
 
 from llama_index.packs.mixture_of_agents.agents import Crew, CrewResponse, Plan
-from llama_index.packs.mixture_of_agents.agents.events import AnswerEvent, PlanEvent
+from llama_index.packs.mixture_of_agents.agents.events import AnswerEvent, PlanEvent, ReasonEvent
 from llama_index.packs.mixture_of_agents.agents.narration import told
 from llama_index.packs.mixture_of_agents.app.asking import document
 from llama_index.packs.mixture_of_agents.app.board import count, degraded_note, printable
@@ -44,8 +44,8 @@ def ask(question: str, order: CrewOrder) -> None:
         _write(document(made.model_dump()) if order.as_json else made.as_text())
         return
     crew = _ready(question, order, plan, _consent(order, asker))
-    # Whoever is asked sees the plan with the question.
-    hidden = (AnswerEvent,) if asker is None else (AnswerEvent, PlanEvent)
+    # Thoughts come word by word, and whoever is asked sees the plan with the question.
+    hidden = (AnswerEvent, ReasonEvent, *(() if asker is None else (PlanEvent,)))
     response = asyncio.run(_followed(crew, question, plan, _stream(order), hidden))
     text = printable(response.text) if sys.stdout.isatty() else response.text
     _write(document(response.to_dict()) if order.as_json else text)
