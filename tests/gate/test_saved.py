@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Callable
 from functools import lru_cache
@@ -114,6 +115,15 @@ def _changed(change: Callable[[dict[str, Any]], object], folder: Path) -> Path:
         (lambda kept: kept.update(threshold=float("nan")), "NaN"),
         (lambda kept: kept["jury"][0]["weights"].__setitem__(0, float("inf")), "Infinity"),
         (lambda kept: kept["jury"][0]["weights"].pop(), "damaged"),
+        (lambda kept: kept["jury"][0]["weights"].__setitem__(0, 10**400), "401 digits"),
+        (lambda kept: kept["jury"][0]["spread"].__setitem__(0, 0), "spread"),
+        (lambda kept: kept["jury"][0].update(accuracy=-1), "between 0 and 1"),
+        (lambda kept: kept.update(models=["tiny", "small", "huge"]), "not those its parts"),
+        (lambda kept: kept.update(models=[1, 2, 3]), "different names"),
+        (lambda kept: kept["groups"].append(["tiny"]), "damaged"),
+        (lambda kept: kept["scales"].pop(), "one scale"),
+        (lambda kept: kept["accuracies"].update(tiny=True), "between 0 and 1"),
+        (lambda kept: kept.update(accuracies=[1]), "damaged"),
     ],
 )
 def test_a_file_that_is_no_sound_gate_is_refused(
@@ -139,7 +149,13 @@ def test_arrays_that_hold_nan_or_are_not_there_are_refused(tmp_path: Path) -> No
     arrays = load_file(path)
     arrays["rows"][0, 0] = np.nan
     save_file(arrays, path)
+    _sealed(path)
     with pytest.raises(ConfigurationError, match="NaN"):
+        load_gate(tmp_path)
+    arrays["rows"] = arrays["rows"][1:, 1:]
+    save_file(arrays, path)
+    _sealed(path)
+    with pytest.raises(ConfigurationError, match="sizes"):
         load_gate(tmp_path)
     path.unlink()
     with pytest.raises(ConfigurationError, match="cannot be read"):
@@ -174,3 +190,45 @@ def test_a_gate_with_an_embedding_model_of_the_callers_own_needs_it_again(tmp_pa
     assert decisions(again) == decisions(made)
     with pytest.raises(ConfigurationError, match="no embedding model 'lengths'"):
         load_gate(tmp_path)
+
+
+def _sealed(arrays: Path) -> None:
+    """Have the manifest say that these arrays are its own."""
+    manifest = arrays.with_name("gate.json")
+    kept = json.loads(manifest.read_text(encoding="utf-8"))
+    kept["arrays_sha256"] = hashlib.sha256(arrays.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(kept), encoding="utf-8")
+
+
+def test_a_number_too_large_to_be_one_is_refused(tmp_path: Path) -> None:
+    file = save_gate(gate("cascade"), tmp_path) / "gate.json"
+    kept = json.loads(file.read_text(encoding="utf-8")) | {"threshold": "HERE"}
+    file.write_text(json.dumps(kept).replace('"HERE"', "1e999"), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="Infinity"):
+        load_gate(tmp_path)
+
+
+@_ARRAYS
+def test_a_gate_written_by_half_is_refused_and_never_mixed_with_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_gate(gate("neighbours"), tmp_path)
+    kept = contents(tmp_path)
+    replace = Path.replace
+
+    def stop(path: Path, target: Path) -> Path:
+        if target.name == "gate.json":
+            raise OSError("no space left")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", stop)
+    with pytest.raises(ConfigurationError, match="no space left"):
+        save_gate(gate("cascade"), tmp_path)
+    assert contents(tmp_path) == kept
+    some, reader = cases(90)
+    other = trained(some, reader, Recipe("neighbours"))
+    with pytest.raises(ConfigurationError, match="no space left"):
+        save_gate(other, tmp_path)
+    with pytest.raises(ConfigurationError, match="not of the gate beside it"):
+        load_gate(tmp_path)
+    assert sorted(contents(tmp_path)) == ["arrays.safetensors", "gate.json"]

@@ -5,8 +5,8 @@ Never pickle: reading a gate runs no code of the file's. The same gate gives the
 
 from __future__ import annotations
 
+import hashlib
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -28,6 +28,7 @@ from llama_index.packs.mixture_of_agents.gate.question_features import QuestionF
 from llama_index.packs.mixture_of_agents.gate.readings import Reader
 from llama_index.packs.mixture_of_agents.gate.rules import RuleGate
 from llama_index.packs.mixture_of_agents.gate.scoring_gate import Scorer, ScoringGate
+from llama_index.packs.mixture_of_agents.gate.soundness import check_sound, finite, refused_constant, whole
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -55,18 +56,32 @@ def save_gate(gate: AnyGate, path: str | os.PathLike[str]) -> Path:
     arrays = _arrays(gate)
     packed = _packed(arrays) if arrays else None
     manifest = {"schema": SCHEMA, "kind": gate.name, "models": list(gate.models), **_content(gate)}
+    if packed is not None:
+        manifest["arrays_sha256"] = hashlib.sha256(packed).hexdigest()
     text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / ARRAYS).unlink(missing_ok=True)
+        # Whole files alone, the manifest last: whoever stops in between leaves the gate that was there, or one
+        # whose arrays are seen not to be its own.
         if packed is not None:
-            (folder / ARRAYS).write_bytes(packed)
-        (folder / MANIFEST).write_text(text, encoding="utf-8")
-    except OSError as error:
+            _put(folder / ARRAYS, packed)
+        _put(folder / MANIFEST, text.encode("utf-8"))
+        if packed is None:
+            (folder / ARRAYS).unlink(missing_ok=True)
+    except (OSError, UnicodeError) as error:
         raise ConfigurationError(
             f"The gate cannot be written to {folder} ({error}). Name a folder."
         ) from error
     return folder
+
+
+def _put(path: Path, content: bytes) -> None:
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        fresh.write_bytes(content)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def read_gate(
@@ -80,20 +95,27 @@ def read_gate(
     if proposers is not None:
         check_same(manifest["models"], proposers)
     try:
-        return _gate(manifest, folder, embed_model)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        gate = _gate(manifest, folder, embed_model)
+        check_sound(gate, manifest["models"])
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         if isinstance(error, ConfigurationError):
             raise
         raise ConfigurationError(
             f"{folder / MANIFEST} is damaged ({type(error).__name__}: {error}). Train the gate again: "
             "moa gate train."
         ) from error
+    return gate
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
     file = folder / MANIFEST
     try:
-        found: Any = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
+        found: Any = json.loads(
+            file.read_text(encoding="utf-8"),
+            parse_constant=refused_constant,
+            parse_float=finite,
+            parse_int=whole,
+        )
     except OSError as error:
         raise ConfigurationError(
             f"There is no gate at {folder} ({error}). Make one with: moa gate train FILE -o {folder}"
@@ -110,10 +132,6 @@ def _manifest(folder: Path) -> dict[str, Any]:
         )
     kept: dict[str, Any] = found
     return kept
-
-
-def _no_number(constant: str) -> None:
-    raise ValueError(f"it holds {constant}, which is no number a gate can reckon with")
 
 
 def _content(gate: AnyGate) -> dict[str, Any]:
@@ -155,7 +173,7 @@ def _gate(kept: Mapping[str, Any], folder: Path, embed_model: BaseEmbedding | No
         raise ConfigurationError(f"{folder} holds a gate of the kind {shown(kind)}, which is not known here.")
     if kind == "cascade":
         return _cascade(kept)
-    arrays = _unpacked(folder / ARRAYS)
+    arrays = _unpacked(folder / ARRAYS, kept["arrays_sha256"])
     if kind == "gated":
         network = _scoring("network", kept["models"], kept["network"], arrays, embed_model)
         return GatedCascade(network, _cascade(kept["cascade"]), float(kept["straight"]), kept["facts"])
@@ -227,18 +245,23 @@ def _packed(arrays: Mapping[str, Any]) -> bytes:
     return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
 
-def _unpacked(path: Path) -> dict[str, Any]:
+def _unpacked(path: Path, digest: str) -> dict[str, Any]:
     _need_safetensors()
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     try:
-        arrays = load(path.read_bytes())
+        packed = path.read_bytes()
+        arrays = load(packed)
     except (OSError, SafetensorError) as error:
         raise ConfigurationError(f"{path} cannot be read ({error}). Train the gate again.") from error
+    if hashlib.sha256(packed).hexdigest() != digest:
+        raise ConfigurationError(
+            f"{path} is not of the gate beside it. Train the gate again: moa gate train."
+        )
     for name, array in arrays.items():
         # Who was not asked is NaN on purpose.
-        if name != "right" and not all(map(math.isfinite, array.ravel())):
+        if np.isinf(array).any() or (name != "right" and np.isnan(array).any()):
             raise ConfigurationError(
                 f"{path} holds NaN or infinite numbers in {name!r}. Train the gate again."
             )
