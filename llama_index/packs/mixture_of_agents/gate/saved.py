@@ -61,8 +61,8 @@ def save_gate(gate: AnyGate, path: str | os.PathLike[str]) -> Path:
     text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Whole files alone, the manifest last: whoever stops in between leaves the gate that was there, or one
-        # whose arrays are seen not to be its own.
+        # Whole files alone, the manifest last: whoever stops in between leaves the gate that was there, or
+        # one whose arrays are seen not to be its own.
         if packed is not None:
             _put(folder / ARRAYS, packed)
         _put(folder / MANIFEST, text.encode("utf-8"))
