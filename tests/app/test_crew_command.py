@@ -115,6 +115,7 @@ def test_progress_tells_every_stage_and_stays_out_of_the_pipe(sales: Path) -> No
         *("plan", "task", "act", "observe", "result"),
         *("task", "act", "observe", "result", "aggregate"),
     ]
+    assert " · 2 tasks · " in result.stderr.splitlines()[-1]
     assert "reason" not in words  # a line for each word of a thought
     assert "└─ t1 data: Sum revenue by region." in result.stderr
     assert "north | 270" in result.stderr

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from llama_index.packs.mixture_of_agents.answers.ranking import Choice
 from llama_index.packs.mixture_of_agents.answers.shapes import shape_in_text
@@ -15,6 +15,9 @@ from llama_index.packs.mixture_of_agents.events import ProgressEvent
 from llama_index.packs.mixture_of_agents.prompts import as_reference
 from llama_index.packs.mixture_of_agents.results import MixtureResponse, Task
 from llama_index.packs.mixture_of_agents.seats.casting import RoleList
+
+if TYPE_CHECKING:
+    from llama_index.packs.mixture_of_agents.agents.results import CrewResponse
 
 State = Literal["thinking", "waiting", "answered", "missing"]
 
@@ -250,19 +253,20 @@ def _outcome(row: Row) -> str:
     return f"answered in {row.seconds or 0.0:.1f} s{tokens}{said}"
 
 
-def summary(response: MixtureResponse, calls: int) -> str:
+def summary(response: MixtureResponse | CrewResponse, done: int, thing: str = "call") -> str:
     """What a run took, in one line.
 
     Args:
         response: What came out.
-        calls: How many calls went out.
+        done: How many calls went out, or tasks were done.
+        thing: Which of the two.
     """
     read, written = response.usage.prompt_tokens, response.usage.completion_tokens
     known = read is not None and written is not None
     tokens = f"{read:,} tokens read, {written:,} written" if known else "tokens not reported by every model"
     tokens += f" · {dollars(response.usage.cost_usd)}" if response.usage.cost_usd else ""
     gone = f"{len(response.missing)} missing, degraded" if response.degraded else "nobody missing"
-    return " · ".join((f"{response.latency_seconds:.1f} s", count(calls, "call"), tokens, gone))
+    return " · ".join((f"{response.latency_seconds:.1f} s", count(done, thing), tokens, gone))
 
 
 def degraded_note(missing: Sequence[object]) -> str:

@@ -18,7 +18,7 @@ from llama_index.packs.mixture_of_agents.agents import Crew, CrewResponse, Plan
 from llama_index.packs.mixture_of_agents.agents.events import AnswerEvent, PlanEvent, ReasonEvent
 from llama_index.packs.mixture_of_agents.agents.narration import told
 from llama_index.packs.mixture_of_agents.app.asking import document
-from llama_index.packs.mixture_of_agents.app.board import count, degraded_note, printable
+from llama_index.packs.mixture_of_agents.app.board import count, degraded_note, printable, summary
 from llama_index.packs.mixture_of_agents.app.choosing import kind_here, view_for
 from llama_index.packs.mixture_of_agents.app.consenting import Asker, in_editor, line_from_terminal, plan_in
 from llama_index.packs.mixture_of_agents.app.mustering import MOST_TASKS, Consent, CrewOrder, crew_for
@@ -46,9 +46,13 @@ def ask(question: str, order: CrewOrder) -> None:
     crew = _ready(question, order, plan, _consent(order, asker))
     # Thoughts come word by word, and whoever is asked sees the plan with the question.
     hidden = (AnswerEvent, ReasonEvent, *(() if asker is None else (PlanEvent,)))
-    response = asyncio.run(_followed(crew, question, plan, _stream(order), hidden))
+    shown = _stream(order)
+    response = asyncio.run(_followed(crew, question, plan, shown, hidden))
     text = printable(response.text) if sys.stdout.isatty() else response.text
-    _write(document(response.to_dict()) if order.as_json else text)
+    # Among lines of progress, the answer stands apart; in a pipe it stands alone.
+    apart = "\n" if shown is sys.stdout else ""
+    _write(document(response.to_dict()) if order.as_json else f"{apart}{text}{apart}")
+    _tell(shown, summary(response, len(response.results), "task"))
     _say_what_is_amiss(response)
 
 
@@ -109,11 +113,15 @@ async def _followed(
         async for item in items:
             if isinstance(item, CrewResponse):
                 return item
-            line = "" if out is None or isinstance(item, hidden) else told(item)
-            if line and out is not None:
-                out.write(f"{line}\n")
-                out.flush()
+            if not isinstance(item, hidden):
+                _tell(out, told(item))
     raise MixtureError("The run ended without an answer.")
+
+
+def _tell(out: TextIO | None, line: str) -> None:
+    if out is not None and line:
+        out.write(f"{line}\n")
+        out.flush()
 
 
 def _plan_at(path: Path) -> Plan:
