@@ -39,6 +39,7 @@ KEYS = {name: provider.keys[0] for name, provider in PROVIDERS.items() if provid
         ("openai-like:a/b@http://h:1/v1", ModelName("openai-like", "a/b", "http://h:1/v1")),
         ("ollama:m@https://h", ModelName("ollama", "m", "https://h")),
         ("openai:ft@2024", ModelName("openai", "ft@2024")),
+        ("openai-like:m@v1.2", ModelName("openai-like", "m@v1.2")),
         ("sparse-moe:a@http:/b", ModelName("sparse-moe", "a@http:/b")),
         ("sparse-moe:C:\\models\\moe", ModelName("sparse-moe", "C:\\models\\moe")),
     ],
@@ -145,6 +146,24 @@ def test_a_model_its_class_does_not_know_is_refused(
     ) as refusal:
         llm_named(f"{name}:no-such-model")
     assert len(str(refusal.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("openai:gpt-4oo", "gpt-4o"),
+        ("openai:GPT-4o-mini", "gpt-4o-mini"),
+        ("mistralai:mistral-smal-latest", "mistral-small-latest"),
+    ],
+)
+def test_of_a_misspelled_model_the_nearest_is_told(
+    name: str, nearest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "key")
+    monkeypatch.setenv("MISTRAL_API_KEY", "key")
+    with pytest.raises(ConfigurationError, match=f"Did you mean '{nearest}'") as refusal:
+        llm_named(name)
+    assert len(str(refusal.value)) < 300
 
 
 class TestServersOfOnesOwn:

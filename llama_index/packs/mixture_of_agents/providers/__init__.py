@@ -23,7 +23,9 @@ settings      a model's own settings
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,9 @@ __all__ = [  # noqa: RUF022 (sorted as Python sorts, capitals with the rest)
     "takes_setting",
     "variables",
 ]
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.:/@-]*[A-Za-z0-9]")
+"""What may be a model's name among words."""
 
 
 def llm_named(
@@ -132,8 +137,8 @@ def _made(
     except ConfigurationError:
         raise
     except Exception as error:  # a class of anyone's, with errors of its own
-        said = _shortened(secrecy.without(_said(error), secrets))
-        raise ConfigurationError(f"{model} cannot be used: {said}") from error
+        said = secrecy.without(_said(error), secrets)
+        raise ConfigurationError(f"{model} cannot be used: {_with_nearest(model.model, said)}") from error
     return llm
 
 
@@ -145,6 +150,15 @@ def _said(error: Exception) -> str:
     return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
 
 
-def _shortened(text: str, limit: int = 600) -> str:
+def _with_nearest(model: str, said: str) -> str:
+    """What a class says of a model that it does not know; of all it lists, the nearest is enough."""
+    listed = {word.lower(): word for word in _NAME.findall(said) if word != model}
+    close = get_close_matches(model.lower(), listed, n=1, cutoff=0.75)
+    if close:
+        return f"{_shortened(said, 160)} Did you mean {listed[close[0]]!r}?"
+    return _shortened(said, 600)
+
+
+def _shortened(text: str, limit: int) -> str:
     # Some classes list every model they know.
     return text if len(text) <= limit else f"{text[:limit]}..."

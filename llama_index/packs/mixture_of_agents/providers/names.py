@@ -17,6 +17,12 @@ from llama_index.packs.mixture_of_agents.providers.table import ALIASES, Provide
 
 _ADDRESSED = re.compile(r"(?P<model>.*?)@(?P<address>https?://[^\s/]\S*)")
 
+_NO_ADDRESS = re.compile(
+    r"(?P<model>[^@]+)@(?:[a-z]+://)?(?P<host>(?:localhost|\d+(?:\.\d+){3}|[\w.-]+:\d+)(?:[:/]\S*)?|)"
+)
+"""What an address looks like that lacks its beginning, or has another, or no host."""
+_PATH = ("./", "../", "/", "~", ".\\", "..\\")
+
 
 @dataclass(frozen=True)
 class ModelName:
@@ -77,6 +83,7 @@ def _provider(written: str, rows: Mapping[str, Provider]) -> str:
 def _addressed(name: str, provider: str, row: Provider, rest: str, rows: Mapping[str, Provider]) -> ModelName:
     addressed = None if row.is_directory else _ADDRESSED.fullmatch(rest)
     if addressed is None:
+        _refuse_half_an_address(name, provider, row, rest)
         return ModelName(provider, rest)
     if not addressed["model"].strip():
         raise ConfigurationError(_no_model(name, rows))
@@ -87,12 +94,26 @@ def _addressed(name: str, provider: str, row: Provider, rest: str, rows: Mapping
     return ModelName(provider, addressed["model"], addressed["address"])
 
 
+def _refuse_half_an_address(name: str, provider: str, row: Provider, rest: str) -> None:
+    half = _NO_ADDRESS.fullmatch(rest) if row.address_argument else None
+    if half is not None:
+        raise ConfigurationError(
+            f"{name!r} gives an address that cannot be: behind @ it begins with http:// or https://, and a "
+            f"host follows. Write {provider}:{half['model']}@http://{half['host'] or 'host:8000/v1'}."
+        )
+
+
 def _bare(model: str, rows: Mapping[str, Provider]) -> ModelName:
     """A name without provider, by its family."""
     if row_of(_provider(model, rows), rows) is not None:
         raise ConfigurationError(
             f"{model!r} names no model, but a provider. Write provider:model, for example "
             f"{_example(_provider(model, rows), rows)}."
+        )
+    if model.startswith(_PATH):
+        raise ConfigurationError(
+            f"{model!r} looks like a folder of this machine. Write sparse-moe:{model} for a mixture of experts "
+            f"in it, huggingface:{model} for another model."
         )
     family = families.family_of(model)
     if family is None and "/" in model:
