@@ -245,6 +245,13 @@ def test_as_a_program(moa: Program, tmp_path: Path) -> None:
     assert done.stdout.startswith("moa.toml: ok.")
 
 
+def test_check_knows_names_of_ones_own_that_are_misspelled() -> None:
+    Path("moa.toml").write_text('proposers = ["fats"]\n[models]\nfast = "scripted:a"\n', encoding="utf-8")
+    done = moa("check")
+    assert done.exit_code == 2
+    assert "did you mean 'fast', which is in models?" in done.stdout
+
+
 def test_check_asks_a_gate_and_limits_whether_they_know_the_models() -> None:
     save_gate(RuleGate([{"ask": ["a"], "words": ["sum"]}]), "gate")
     Path("moa.toml").write_text('gate = "gate"\n' + SCRIPTED, encoding="utf-8")

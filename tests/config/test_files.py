@@ -37,6 +37,15 @@ def test_an_empty_file_says_nothing(tmp_path: Path, name: str) -> None:
     assert load_config(path) == MixtureConfig()
 
 
+@pytest.mark.parametrize("number", ["5e-2", "1.5E+0", "1e-1", ".5e0", "1e0"])
+def test_a_number_is_the_same_in_each_language(tmp_path: Path, number: str) -> None:
+    (tmp_path / "m.yaml").write_text(f"proposers: [a]\ntemperature: {number}\n", encoding="utf-8")
+    assert load_config(tmp_path / "m.yaml") == MixtureConfig(proposers=["a"], temperature=float(number))
+    texts = MixtureConfig(proposers=[{"model": "a", "role": number}])
+    (tmp_path / "t.yaml").write_text(texts.dump_yaml(), encoding="utf-8")
+    assert load_config(tmp_path / "t.yaml") == texts
+
+
 def test_a_yaml_anchor_may_be_used_twice(tmp_path: Path) -> None:
     path = tmp_path / "moa.yaml"
     path.write_text("proposers: [&a {model: m, seed: 1}, *a]\n", encoding="utf-8")

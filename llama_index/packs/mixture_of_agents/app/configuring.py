@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from llama_index.packs.mixture_of_agents.config import (
     load_config,
 )
 from llama_index.packs.mixture_of_agents.config.aliases import resolved
+from llama_index.packs.mixture_of_agents.config.building import near
 from llama_index.packs.mixture_of_agents.config.embedding import embedding_class
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.providers import (
@@ -121,7 +122,7 @@ def check(path: Path | None) -> None:
     # Where the embedded model proposes, it does so in three roles.
     _check_options(config.updated(proposers=["local"] * 3) if local else config, file)
     models = _models_of(config)
-    findings = [finding_of(entry, places) for entry, places in models]
+    findings = [_hinted(finding_of(entry, places), config) for entry, places in models]
     if not (local or any(finding.fault for finding in findings) or any(_loads(m) for m, _ in models)):
         _check_names(config, file)
     if config.stop_early is not None and config.stop_early.embed_model is not None:
@@ -195,6 +196,14 @@ def finding_of(entry: ModelConfig, places: tuple[str, ...]) -> Finding:
     key = key_variable(model, provider, env)
     held = f", key {key} from {source_of(key, env)}" if key else ", no key needed"
     return Finding(str(model), places, f"{model.provider}: {class_name}{held}")
+
+
+def _hinted(finding: Finding, config: MixtureConfig) -> Finding:
+    """A fault may be a slip in a name of the caller's own."""
+    close = near(finding.model, config.models) if finding.fault else None
+    if close is None:
+        return finding
+    return replace(finding, fault=f"{finding.fault} Or did you mean {close!r}, which is in models?")
 
 
 def _embedding_found(name: str) -> Finding:

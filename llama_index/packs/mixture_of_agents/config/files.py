@@ -19,6 +19,7 @@ from llama_index.packs.mixture_of_agents.checks import shown
 from llama_index.packs.mixture_of_agents.config.faults import Fault, Place, RefusedError, refused
 from llama_index.packs.mixture_of_agents.config.mixture_config import MixtureConfig
 from llama_index.packs.mixture_of_agents.config.secrecy import masked
+from llama_index.packs.mixture_of_agents.config.writing import EXPONENTS
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 
 if sys.version_info >= (3, 11):
@@ -119,6 +120,10 @@ class _Loader(yaml.SafeLoader):
                 problem=f"the key {twice!r} stands here twice", problem_mark=node.start_mark
             )
         return super().construct_mapping(node, deep)
+
+
+# Numbers are the same in each of the three languages; YAML 1.1 takes 5e-2 for a text.
+_Loader.add_implicit_resolver(*EXPONENTS)
 
 
 def _yaml(text: str) -> Any:

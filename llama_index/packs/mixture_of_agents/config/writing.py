@@ -78,6 +78,14 @@ def as_yaml(values: dict[str, Any]) -> str:
     return text if values else ""
 
 
+EXPONENTS = (
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(?:\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+\Z"),
+    list("-+.0123456789"),
+)
+"""Numbers that YAML 1.2 knows and PyYAML does not: 5e-2."""
+
+
 class _Dumper(yaml.SafeDumper):
     """YAML's safe dumper, which also writes line breaks other than its own so that they come back."""
 
@@ -90,3 +98,4 @@ def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
 
 _OTHER_BREAKS = re.compile("[\x85\u2028\u2029]")
 _Dumper.add_representer(str, _text)
+_Dumper.add_implicit_resolver(*EXPONENTS)  # so that such a text is put in quotes
