@@ -39,6 +39,7 @@ MOST_TASKS = 12
 """Of a plan; more is sent back to the planner."""
 _SECONDS = 600.0
 """For a run, unless it is said."""
+_SECONDS_A_TASK = 180.0
 _LIMITS = Limits()
 
 
@@ -250,6 +251,8 @@ def _crew_of_named(
         max_tasks=MOST_TASKS,
         confirm=_asking(consent, members),
         timeout=_SECONDS if order.timeout is None else order.timeout,
+        # Whoever is asked before a file is written may take a while.
+        task_timeout=_SECONDS_A_TASK if consent.plan is None else None,
     )
 
 
