@@ -156,3 +156,44 @@ def test_as_a_program(moa: Program, tmp_path: Path) -> None:
     asked = moa("ask", QUESTION, *GATED, "--progress")
     assert (asked.returncode, asked.stdout) == (0, "answer of tiny\n")
     assert "The gate asks large" in asked.stderr
+
+
+def learned() -> dict[str, Any]:
+    told = moa("gate", "learned", "gate", "--json")
+    assert told.exit_code == 0, told.stderr
+    return {row["about"]: (row["judged"], row["right"]) for row in json.loads(told.stdout)}
+
+
+@pytest.mark.usefixtures("gate", "says")
+def test_feedback_on_a_run_is_learned_and_reckoned_with_where_it_is_asked_for() -> None:
+    assert moa("gate", "learned", "gate").stdout == "nothing yet\n"
+    before = moa("plan", QUESTION, *GATED).stdout
+    for _ in range(2):
+        assert moa("ask", QUESTION, *GATED, "--quiet").exit_code == 0
+    told = moa("gate", "feedback", "--gate", "gate", "--answer", "#### 9")
+    assert (told.exit_code, told.stderr) == (0, "")
+    assert [line.partition(",")[0] for line in told.stdout.splitlines()] == [
+        "tiny: wrong", "small: wrong", "the vote after group 1: wrong",
+    ]  # fmt: skip
+    assert moa("gate", "feedback", "--gate", "gate", "--right").exit_code == 0  # a later word on the same run
+    assert learned() == {"tiny": (1, 1), "small": (1, 1), "the vote after group 1": (1, 1)}
+    assert "small\t1\t100.0%" in moa("gate", "learned", "gate").stdout
+    assert answer_of("ask", QUESTION, *GATED, "--online")["routed"][0]["asked"] == ["tiny", "small"]
+    assert moa("plan", QUESTION, *GATED).stdout == before
+    assert "With the gate (cascade) this is the most" in moa("plan", QUESTION, *GATED, "--online").stdout
+    assert moa("gate", "learned", "gate", "--reset").stdout == "3 outcomes forgotten\n"
+    assert learned() == {}
+
+
+@pytest.mark.usefixtures("gate", "says")
+def test_feedback_that_says_nothing_or_two_things_is_refused() -> None:
+    moa("ask", QUESTION, *GATED, "--quiet")
+    for words in ((), ("--right", "--answer", "5")):
+        refused = moa("gate", "feedback", "--gate", "gate", *words)
+        assert refused.exit_code == 2
+        assert "Say one of --right, --wrong and --answer TEXT" in refused.stderr
+    assert moa("gate", "feedback", "nosuch", "--gate", "gate", "--right").exit_code == 2
+    assert moa("ask", QUESTION, *MODELS, "--online").stderr.startswith("moa: --online belongs to --gate")
+    moa("ask", QUESTION, "--models", "scripted:judge", "--quiet")
+    stranger = moa("gate", "feedback", "--gate", "gate", "--answer", "5")
+    assert "it knows nothing of judge" in stranger.stderr

@@ -106,6 +106,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "max_retries": st.integers(0, 9),
     "stop_early": _STOP,
     "gate": _NAME,
+    "gate_online": st.booleans(),
     "limits": _LIMITS,
     "limits_deadline": _SECONDS | st.just(0),
     "budget": _BUDGET,

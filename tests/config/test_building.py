@@ -29,6 +29,7 @@ NO_OPTIONS = {
     "proposers": "reference_llms, by name",
     "aggregator": "llm, by name",
     "models": "what the names in the others mean",
+    "gate_online": "a gate that reckons with feedback",
     "limits": "policies, and the capacity of a gate",
     "limits_deadline": "how long these wait",
 }

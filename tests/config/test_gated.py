@@ -13,6 +13,7 @@ from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.gate.capacity import Capacity
 from llama_index.packs.mixture_of_agents.gate.capped_gate import CappedGate
 from llama_index.packs.mixture_of_agents.gate.limits import Limits
+from llama_index.packs.mixture_of_agents.gate.online import OnlineGate
 from llama_index.packs.mixture_of_agents.gate.protocol import Gate
 from llama_index.packs.mixture_of_agents.gate.rules import RuleGate
 from llama_index.packs.mixture_of_agents.gate.saved import save_gate
@@ -129,3 +130,15 @@ def test_with_a_gate_who_has_no_room_is_passed_over(tmp_path: Path) -> None:
 def test_what_cannot_work_is_refused(values: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         MixtureConfig(proposers=["a"], **values).pack(Cast())
+
+
+def test_a_gate_may_reckon_with_what_it_was_told(tmp_path: Path) -> None:
+    folder = rules(tmp_path, {"ask": ["a"]})
+    gate = mixture_of(proposers=["a", "b"], gate=folder, gate_online=True).gate
+    assert isinstance(gate, OnlineGate)
+    assert (Path(folder) / "outcomes.sqlite").exists()
+    assert isinstance(mixture_of(proposers=["a", "b"], gate=folder).gate, RuleGate)
+    with pytest.raises(ConfigurationError, match="gate_online needs a gate"):
+        mixture_of(proposers=["a"], gate_online=True)
+    with pytest.raises(ConfigurationError, match="gate_online must be true or false"):
+        MixtureConfig(proposers=["a"], gate=folder, gate_online="yes")

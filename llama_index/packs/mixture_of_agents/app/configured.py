@@ -51,6 +51,7 @@ def configured(order: Order) -> Configured:
         aggregator=order.aggregator,
         role_writer=order.role_writer,
         gate=order.gate,
+        gate_online=order.online or None,
     )
     changes |= given(
         strategy=order.strategy,

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from llama_index.packs.mixture_of_agents.facts import MixtureFacts, SeatFacts
 from llama_index.packs.mixture_of_agents.gate.capped_gate import CappedGate
+from llama_index.packs.mixture_of_agents.gate.online import OnlineGate
 from llama_index.packs.mixture_of_agents.gate.protocol import Gate
 from llama_index.packs.mixture_of_agents.records.forecast import Forecast
 
@@ -65,8 +66,9 @@ def gate_plan(
     """
     if not facts.layers:
         return None
-    inner = gate.inner if isinstance(gate, CappedGate) else gate
-    firsts = asyncio.run(_firsts(inner, facts.layers, messages))
+    deciding = gate.inner if isinstance(gate, CappedGate) else gate
+    inner = deciding.inner if isinstance(deciding, OnlineGate) else deciding
+    firsts = asyncio.run(_firsts(deciding, facts.layers, messages))
     layers = [
         [seat for seat in layer if seat.name in first]
         for layer, first in zip(facts.layers, firsts, strict=True)

@@ -43,6 +43,7 @@ class Order:
         options: The pack's options that are plain values, by name.
         seed: Of the first proposer; None for none.
         gate: A folder of `moa gate train`; None asks everyone.
+        online: Reckon with what `moa gate feedback` told of it.
         config: A file that describes a mixture; what else is said here wins over it.
         extract: What counts as an answer when votes or agreements are counted.
         window: Texts in one pass of a sequential finish.
@@ -64,6 +65,7 @@ class Order:
     options: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
     gate: str | None = None
+    online: bool = False
     config: str | None = None
     extract: str | None = None
     window: int | None = None
@@ -234,10 +236,13 @@ def _budget(order: Order) -> Any:
 
 def _gate(order: Order) -> Any:
     if order.gate is None:
+        if order.online:
+            raise ConfigurationError("--online belongs to --gate FOLDER; name the gate that has learned.")
         return None
+    from llama_index.packs.mixture_of_agents.gate.online import load_online
     from llama_index.packs.mixture_of_agents.gate.protocol import load_gate
 
-    return load_gate(order.gate)
+    return load_online(order.gate) if order.online else load_gate(order.gate)
 
 
 def recorders(order: Order) -> list[Any]:

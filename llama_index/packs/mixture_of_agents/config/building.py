@@ -150,7 +150,7 @@ def _options(
         "role_writer": None if role_writer is None else models.proposer(role_writer, ("role_writer",)),
         "finish": _finish(config.finish),
         "stop_early": None if config.stop_early is None else _early_stop(config.stop_early, embed_for),
-        "gate": None if config.gate is None else _gate(config.gate, capacity),
+        "gate": _gate(config, capacity),
         **({} if capacity is None else {"policies": [capacity]}),
         "budget": None if config.budget is None else _budget(config.budget, prices),
         "trace": None if config.trace is None else _trace(config.trace),
@@ -184,12 +184,17 @@ def _early_stop(stop: StopConfig, embed_for: Callable[[str], Any] | None) -> Any
     return Similarity(model, **_given(threshold=stop.threshold))
 
 
-def _gate(folder: str, capacity: Any) -> Any:
+def _gate(config: MixtureConfig, capacity: Any) -> Any:
+    if config.gate is None:
+        if config.gate_online:
+            raise refused(("gate_online",), " needs a gate; name its folder.")
+        return None
     from llama_index.packs.mixture_of_agents.gate.capped_gate import CappedGate
+    from llama_index.packs.mixture_of_agents.gate.online import load_online
     from llama_index.packs.mixture_of_agents.gate.protocol import load_gate
 
     try:
-        gate = load_gate(folder)
+        gate = load_online(config.gate) if config.gate_online else load_gate(config.gate)
     except ConfigurationError as error:
         raise refused(("gate",), f": {error}") from error
     return gate if capacity is None else CappedGate(gate, capacity)
@@ -202,9 +207,9 @@ def _capacity(config: MixtureConfig) -> Any:
     from llama_index.packs.mixture_of_agents.gate.limits import Limits
 
     limits = {pattern: Limits(**dict(entry)) for pattern, entry in config.limits.items()}
-    spent = {} if config.budget is None else {"budget": config.budget.usd, "total": config.budget.total}
+    usd, total = (None, None) if config.budget is None else (config.budget.usd, config.budget.total)
     try:
-        return Capacity(limits, **spent, deadline=config.limits_deadline)
+        return Capacity(limits, budget=usd, total=total, deadline=config.limits_deadline)
     except ConfigurationError as error:
         raise refused(("limits",), f": {error}") from error
 

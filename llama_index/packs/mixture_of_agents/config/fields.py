@@ -112,6 +112,12 @@ def _above_zero(value: object) -> object:
     return value
 
 
+def _flag(value: object) -> object:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f" must be true or false; found {shown(value)}.")
+    return value
+
+
 _amount = partial(_held, number)
 
 Name = Annotated[str, BeforeValidator(_required)]
@@ -133,6 +139,7 @@ Grace = Annotated[float, _held(seconds, or_zero=True)]
 Share = Annotated[float | None, BeforeValidator(_above_zero)]
 Window = Annotated[int | None, _held(whole_number, 2, none="for the usual one")]
 Limit = Annotated[float | None, _amount(0, 1e9, none="for no limit")]
+Flag = Annotated[bool, BeforeValidator(_flag)]
 BudgetShare = Annotated[float | None, _amount(0, 1, none="for no limit")]
 Extract = Annotated[str | None, BeforeValidator(_extractor)]
 Measures = Annotated[tuple[str, ...] | None, BeforeValidator(_measures)]

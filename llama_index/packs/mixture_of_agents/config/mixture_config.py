@@ -147,6 +147,9 @@ class MixtureConfig(Table):
         description="Who decides whom a question is worth asking: a folder that 'moa gate train' wrote.",
         examples=["gate"],
     )
+    gate_online: fields.Flag = Field(
+        default=False, description="Reckon with what 'moa gate feedback' told of that gate.", examples=[True]
+    )
     limits: dict[str, LimitsConfig] = Field(
         default_factory=dict,
         description="What providers take, by class (OpenAI), model (OpenAI(gpt-4o)) or proposer's name: "

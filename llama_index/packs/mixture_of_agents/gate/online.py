@@ -36,7 +36,7 @@ from llama_index.packs.mixture_of_agents.gate.expectations import (
     reader_of,
 )
 from llama_index.packs.mixture_of_agents.gate.outcomes import Key, Outcome, OutcomeStore, Source
-from llama_index.packs.mixture_of_agents.gate.protocol import Gate, GateDecision, question_of
+from llama_index.packs.mixture_of_agents.gate.protocol import Gate, GateDecision, load_gate, question_of
 from llama_index.packs.mixture_of_agents.gate.witnesses import (
     Check,
     Witness,
@@ -49,6 +49,8 @@ from llama_index.packs.mixture_of_agents.policies import RunStart
 from llama_index.packs.mixture_of_agents.results import Decision, MixtureResponse, Proposal
 
 PRIOR_WEIGHT = 50.0
+STORE = "outcomes.sqlite"
+"""What a store is called in a gate's folder."""
 _DAY = 86_400.0
 
 
@@ -257,6 +259,15 @@ class OnlineGate:
                 "Pass the right one as answer=."
             )
         return found
+
+
+def load_online(folder: str | os.PathLike[str]) -> OnlineGate:
+    """A gate of `moa gate train` with what `moa gate feedback` told of it, in the same folder.
+
+    Raises:
+        ConfigurationError: As `protocol.load_gate`, or the store is something else.
+    """
+    return OnlineGate(load_gate(folder), Path(folder) / STORE)
 
 
 def _first_round(response: MixtureResponse) -> list[Proposal]:

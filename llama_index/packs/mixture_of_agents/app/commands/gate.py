@@ -33,6 +33,8 @@ def register(app: typer.Typer) -> None:
     """Add these commands to the program."""
     _group.command()(train)
     _group.command("eval")(evaluate)
+    _group.command()(feedback)
+    _group.command()(learned)
     app.add_typer(_group, name="gate", help="Learn who is worth asking, and measure it.")
 
 
@@ -118,6 +120,68 @@ def evaluate(
     """
     with reported():
         gating.evaluate(file, gate, costs_from(costs or ()), answers, seed, as_json)
+
+
+def feedback(
+    gate: Annotated[Path, typer.Option("--gate", help="A folder that moa gate train wrote.")],
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            help="A trace; or a run's id, or its beginning. By default the newest run.", show_default=False
+        ),
+    ] = None,
+    run_id: Annotated[
+        str | None,
+        typer.Option("--run", metavar="ID", help="Which run of the trace.", show_default=False),
+    ] = None,
+    right: Annotated[
+        bool | None, typer.Option("--right/--wrong", help="Of the run's answer.", show_default=False)
+    ] = None,
+    answer: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Or: the right answer.", show_default=False)
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Tell a gate what was right of a run, by its trace; a later word on it takes the earlier one's place.
+
+    What it learns stands in the gate's folder, and is reckoned with where --online is said. --wrong tells of
+    those who gave that answer; --answer tells of everyone.
+
+    [bold]Examples[/bold]
+
+      moa gate feedback --gate gate/ --right
+
+      moa gate feedback 3f2a --gate gate/ --answer 42
+
+      moa ask "..." --models gpt-4o-mini gpt-4o --gate gate/ --online
+
+    Exit status: 0 told, 2 refused.
+    """
+    with reported():
+        from llama_index.packs.mixture_of_agents.app import gate_feedback
+
+        gate_feedback.feedback(run, run_id, gate, right, answer, as_json)
+
+
+def learned(
+    folder: Annotated[Path, typer.Argument(help="A folder that moa gate train wrote.")],
+    reset: Annotated[bool, typer.Option("--reset", help="Forget all of it.")] = False,
+    as_json: _Json = False,
+) -> None:
+    """Show what a gate has learned of feedback: who was right how often, and how often that was expected.
+
+    [bold]Examples[/bold]
+
+      moa gate learned gate/
+
+      moa gate learned gate/ --reset
+
+    Exit status: 0 shown, 2 refused.
+    """
+    with reported():
+        from llama_index.packs.mixture_of_agents.app import gate_feedback
+
+        gate_feedback.learned(folder, reset, as_json)
 
 
 def costs_from(words: Sequence[str]) -> dict[str, float]:

@@ -155,6 +155,10 @@ class Proposing:
             "been made for these models.",
         ),
     ] = None
+    online: Annotated[
+        bool,
+        typer.Option("--online", help="With what moa gate feedback told of that gate.", rich_help_panel=WHO),
+    ] = False
     config: Annotated[
         Path | None,
         _who(metavar="FILE", help="A mixture as a file (moa.toml); what is said here wins over it."),
@@ -281,6 +285,7 @@ def order_of(who: Proposing, how: Ending, limits: Limits, keeping: Keeping | Non
         options=_pack_options(who, how, limits),
         seed=who.seed,
         gate=_text(who.gate),
+        online=who.online,
         config=_text(who.config),
         extract=how.extract,
         window=how.window,
