@@ -41,9 +41,23 @@ async def test_a_tool_within_its_bounds_answers_as_it_is(function: Any) -> None:
     assert tool.call(text="Ab").is_error is False
 
 
+class Panic(BaseException):
+    """What libraries written in Rust raise when they fail inside."""
+
+
 @pytest.mark.parametrize("kind", ["plain", "async"])
 @pytest.mark.parametrize(
-    "error", [ValueError("no such thing"), SystemExit(3), StopIteration(), TimeoutError()]
+    "error",
+    [
+        ValueError("no such thing"),
+        SystemExit(3),
+        StopIteration(),
+        TimeoutError(),
+        asyncio.CancelledError(),
+        GeneratorExit(),
+        Panic("inside"),
+    ],
+    ids=repr,
 )
 async def test_a_tool_that_raises_is_said_to_the_model(kind: str, error: BaseException) -> None:
     def fails() -> str:

@@ -68,6 +68,8 @@ class BoundedTool(FunctionTool):
             if not await _within(task, self.seconds):
                 said = f"{self.metadata.name} gave no answer within {self.seconds:g} seconds and was left."
                 return self._failed(said, given, TimeoutError(said))
+            if task.cancelled():  # not by us: a tool's own task group, or a library's timeout, did
+                raise RuntimeError("the tool cancelled its own call")
             return cut(task.result(), self.most_characters)
         except WaitingForEvent:  # how a workflow's step waits for a person; not a failure
             raise
@@ -188,12 +190,30 @@ def _heard(left: asyncio.Task[Any]) -> None:
 
 async def _answer(tool: BaseTool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ToolOutput:
     """The tool's own answer, awaited where it is async by nature, else from a thread."""
+    if not _is_async(tool):
+        return await in_thread(lambda: _called(tool, args, kwargs))
     try:
-        if _is_async(tool):
-            return await tool.acall(*args, **kwargs)  # type: ignore[attr-defined, no-any-return]
-        return await in_thread(lambda: tool(*args, **kwargs))
-    except SystemExit as error:  # asyncio lets it out of a task, and the loop with everyone's runs would end
-        raise RuntimeError(f"the tool tried to exit the process ({error.code})") from error
+        return await tool.acall(*args, **kwargs)  # type: ignore[attr-defined, no-any-return]
+    except (Exception, asyncio.CancelledError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise _as_failure(error) from error
+
+
+def _called(tool: BaseTool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ToolOutput:
+    try:
+        return tool(*args, **kwargs)
+    except Exception:
+        raise
+    except BaseException as error:
+        raise _as_failure(error) from error
+
+
+def _as_failure(error: BaseException) -> Exception:
+    """Asyncio lets an exit out of a task, and the loop would end; a library's panic is no `Exception`."""
+    if isinstance(error, SystemExit):
+        return RuntimeError(f"the tool tried to exit the process ({error.code})")
+    return RuntimeError(f"the tool ended with {type(error).__name__}: {error}")
 
 
 def _is_async(tool: BaseTool) -> bool:
