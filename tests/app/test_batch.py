@@ -95,6 +95,30 @@ def test_one_bad_row_never_stops_the_rest(folder: Folder) -> None:
     assert "10 rows: 2 answered, 8 failed" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        '{"id": NaN, "prompt": "one"}',
+        "[",
+        '[{"prompt": "one"},',
+        '[{"prompt": "one"}, {"prompt": "two"}]',
+        "]",
+    ],
+)
+def test_what_only_looks_like_a_row_is_asked_of_nobody(folder: Folder, row: str) -> None:
+    folder.write(row, "[Note] is this [1] asked?", "[1, 2]")
+    assert folder.batch(*ONE).exit_code == 1
+    assert [answer["text"] for answer in folder.answers()] == [None, *["answer of a"] * 2]
+
+
+def test_answers_do_not_go_to_standard_output(folder: Folder) -> None:
+    folder.write("one")
+    done = CliRunner().invoke(app, ["batch", str(folder.prompts), "-o", "-", *ONE])
+    assert done.exit_code == 2
+    assert "Answers go into a file" in done.stderr
+    assert not Path("-").exists()
+
+
 def test_bytes_that_are_no_text_are_a_bad_row(folder: Folder) -> None:
     folder.prompts.write_bytes(b"\xef\xbb\xbffirst\r\n\xff\xfe\nthird")
     assert folder.batch(*ONE).exit_code == 1

@@ -147,6 +147,18 @@ def test_standard_input_that_is_not_text() -> None:
     assert "not text" in result.stderr
 
 
+def test_a_question_taken_for_a_model_is_told_where_to_stand() -> None:
+    done = moa("ask", "--models", "scripted:a", "Why?")
+    assert done.exit_code == 2
+    assert "A single word behind --models is taken for a model" in done.stderr
+
+
+def test_calls_answered_from_the_cache_did_not_go_out(tmp_path: Path) -> None:
+    words = (*TWO, "--layers", "2", "--cache", str(tmp_path / "c.db"), "--progress")
+    assert "3 calls" in moa("ask", "Why?", *words).stderr
+    assert "0 calls" in moa("ask", "Why?", *words).stderr
+
+
 def test_a_checkpoint_of_another_question_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "run.json"
     assert moa("ask", "Why?", *TWO, "--checkpoint", str(file)).exit_code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -79,6 +80,24 @@ def test_a_reader_that_leaves_is_no_traceback() -> None:
     if process.stderr is not None:
         process.stderr.close()
     assert "Traceback" not in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&-"])
+def test_closed_streams_are_no_traceback(tmp_path: Path, closed: str) -> None:
+    asked = f"{shlex.join(command('ask', 'Why?', *TWO, '--json'))} {closed}"
+    done = subprocess.run(
+        asked,
+        shell=True,
+        env=environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(list((tmp_path / "logs" / "moa").iterdir())) == 1
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.util import find_spec
 
@@ -13,10 +14,20 @@ def main() -> None:
     if any(find_spec(name) is None for name in ("typer", "rich")):
         sys.stderr.write(f"moa: {MissingExtraError('The command line', 'cli')}\n")
         raise SystemExit(2)
-    # Not at the top: these libraries are an extra.
-    from llama_index.packs.mixture_of_agents.app.commands import run
-
+    _stand_in_for_closed_streams()
+    try:
+        # Not at the top: these libraries are an extra.
+        from llama_index.packs.mixture_of_agents.app.commands import run
+    except KeyboardInterrupt:  # it takes a second or two, in which one may think better of it
+        raise SystemExit(130) from None
     run(sys.argv[1:])
+
+
+def _stand_in_for_closed_streams() -> None:
+    """Where the caller closed standard output (`>&-`), Python has None in its place, and prints fail."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (for the whole process)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,8 @@ def run(batch: Batch) -> int:
     Raises:
         ConfigurationError: It cannot work; nothing was asked.
     """
+    if str(batch.output) == "-":
+        raise ConfigurationError("Answers go into a file, so that a killed batch can go on: -o answers.jsonl")
     rows = _rows(batch.prompts)
     pack = _prepared(batch)
     journal = Journal(batch.output, rows, _mixture(batch.order, pack))

@@ -61,7 +61,7 @@ def _question(line: bytes, marks: dict[str, Any]) -> list[ChatMessage]:
     """What a line asks; what it is marked with is noted first, so that a bad row can be told, too."""
     try:
         text = line.decode("utf-8").strip()
-        row = json.loads(text) if text.startswith("{") else {"prompt": text}
+        row = _row(text)
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"The row is not text in UTF-8 ({error}).") from error
     except (ValueError, RecursionError) as error:
@@ -71,6 +71,18 @@ def _question(line: bytes, marks: dict[str, Any]) -> list[ChatMessage]:
     if ("prompt" in row) == ("messages" in row):
         raise ConfigurationError(f"The row has {_listed(row)}. {_FORM}")
     return _prompt(row["prompt"]) if "prompt" in row else _messages(row["messages"])
+
+
+def _row(text: str) -> Any:
+    if text.startswith("{"):
+        return json.loads(text, parse_constant=_refuse_constant)
+    if text in ("[", "]") or (text.startswith("[{") and text.rstrip(",").endswith(("}", "]"))):
+        raise ConfigurationError(f"The row is part of a list in JSON; write its objects one a line. {_FORM}")
+    return {"prompt": text}
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no value in JSON")
 
 
 def _listed(row: Mapping[str, Any]) -> str:

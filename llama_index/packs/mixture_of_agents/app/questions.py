@@ -9,6 +9,10 @@ from typing import TextIO
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 
 _FROM_INPUT = "-"
+_NOTHING = (
+    'No question. Write it behind the command: moa ask "...", or pipe it in. A single word behind --models is '
+    "taken for a model: write such a question before it, or behind --."
+)
 
 
 def question_from(
@@ -43,11 +47,14 @@ def _said(argument: str | None, user_prompt: str | None) -> str | None:
 
 def _read(said: str | None, stdin: TextIO | None) -> str:
     if stdin is None or (said is None and stdin.isatty()):
-        raise ConfigurationError('No question. Write it behind the command: moa ask "...", or pipe it in.')
+        raise ConfigurationError(_NOTHING)
     try:
-        return stdin.read()
+        read = stdin.read()
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"Standard input is not text ({error}); pipe text in.") from error
+    if not read.strip():
+        raise ConfigurationError(_NOTHING)
+    return read
 
 
 def _text_of(path: Path) -> str:

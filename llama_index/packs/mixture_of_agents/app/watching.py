@@ -26,7 +26,7 @@ class Listener:
     """A `CallPolicy` that lets every call go out and remembers what came back.
 
     Attributes:
-        calls: How many calls went out.
+        calls: How many calls went out; those that a store answered, or a budget refused, did not.
         texts: The newest answer of each proposer to each task in each layer.
     """
 
@@ -36,11 +36,11 @@ class Listener:
 
     async def before(self, call: Call) -> Proposal | Missing | None:
         """Let it go out."""
-        self.calls += 1
         return None
 
     async def after(self, call: Call, outcome: Proposal | Missing) -> None:
         """Remember what was said."""
+        self.calls += 1
         if isinstance(outcome, Proposal):
             self.texts[(call.layer, call.task, call.proposer)] = outcome.text
 

@@ -112,8 +112,8 @@ def _bare(model: str, rows: Mapping[str, Provider]) -> ModelName:
         )
     if model.startswith(_PATH):
         raise ConfigurationError(
-            f"{model!r} looks like a folder of this machine. Write sparse-moe:{model} for a mixture of experts "
-            f"in it, huggingface:{model} for another model."
+            f"{model!r} looks like a folder of this machine. Write sparse-moe:{model} for a mixture of "
+            f"experts in it, huggingface:{model} for another model."
         )
     family = families.family_of(model)
     if family is None and "/" in model:
