@@ -21,7 +21,7 @@ from llama_index.packs.mixture_of_agents.agents.memory_notebook import Notebook
 from llama_index.packs.mixture_of_agents.agents.tools.folder import DataFolder
 from llama_index.packs.mixture_of_agents.app import crewing, default_model
 from llama_index.packs.mixture_of_agents.app.commands import app
-from llama_index.packs.mixture_of_agents.app.mustering import data_at, specialists_over
+from llama_index.packs.mixture_of_agents.app.sources import data_at, specialists_over
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 from tests.app.conftest import command, environment
 

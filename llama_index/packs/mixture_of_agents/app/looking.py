@@ -97,22 +97,20 @@ def astray(text: str, sources: Sequence[str]) -> str:
     return f"it says {', '.join(strange[:3])}, which nothing that was found does" if strange else ""
 
 
-def one_for_each(plan: Plan, skills: Mapping[str, str]) -> Plan:
+def one_for_each(plan: Plan, question: str, agents: Sequence[str]) -> Plan:
     """The plan with one task for each specialist: a small planner forgets some and repeats others.
 
-    The last of them builds on the others.
+    None waits for another: what each looks at is settled beforehand.
 
     Args:
         plan: As the planner made it.
-        skills: Of each specialist, by its name.
+        question: What is asked.
+        agents: The specialists.
     """
-    first = {task.agent: task for task in reversed(plan.tasks)}
-    *before, last = skills
-    made = {name: first.get(name) or Task(id="", agent=name, instructions=skills[name]) for name in skills}
-    ids = {name: f"t{number}" for number, name in enumerate(skills, 1)}
-    needs = {last: [ids[name] for name in before]}
+    first = {task.agent: task.instructions for task in reversed(plan.tasks)}
     tasks = [
-        task.model_copy(update={"id": ids[name], "needs": needs.get(name, [])}) for name, task in made.items()
+        Task(id=f"t{number}", agent=name, instructions=first.get(name, f"Do your part of this: {question}"))
+        for number, name in enumerate(agents, 1)
     ]
     note = "one task for each specialist, because a small model plans"
     return plan.model_copy(update={"tasks": tasks, "notes": [*plan.notes, note]})

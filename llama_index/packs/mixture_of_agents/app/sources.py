@@ -1,0 +1,132 @@
+"""Data that somebody named for a crew, who can work on it, and what of it is looked at first.
+
+A database has no table files, so it goes without the analyst: SQL is asked instead. It knows no model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+
+from llama_index.packs.mixture_of_agents.agents import ToolUse
+from llama_index.packs.mixture_of_agents.agents.specialists import (
+    Specialist,
+    analysis_specialist,
+    data_specialist,
+    visualisation_specialist,
+)
+from llama_index.packs.mixture_of_agents.agents.tools import cleaning, csv_tables
+from llama_index.packs.mixture_of_agents.agents.tools.consent import Confirm
+from llama_index.packs.mixture_of_agents.agents.tools.database import CsvFolder, Source, SqliteFile, select
+from llama_index.packs.mixture_of_agents.agents.tools.folder import DataFolder
+from llama_index.packs.mixture_of_agents.agents.tools.frames import ENDINGS, polars
+from llama_index.packs.mixture_of_agents.agents.tools.rows import Limits
+from llama_index.packs.mixture_of_agents.app.looking import Look, look_for
+from llama_index.packs.mixture_of_agents.errors import ConfigurationError, ToolError
+
+_LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a crew looks at.
+
+    Attributes:
+        source: To be asked in SQL; None where no file is of that kind.
+        folder: Of its table files; a database has none.
+    """
+
+    source: Source | None
+    folder: DataFolder
+
+    @property
+    def files(self) -> list[str]:
+        """Its table files."""
+        return self.folder.files(ENDINGS)
+
+
+def data_at(path: Path) -> Data:
+    """The data somebody named.
+
+    Raises:
+        ConfigurationError: There is none, or it is of another kind.
+    """
+    path = path.expanduser().resolve()
+    if path.is_dir():
+        return _table_files(DataFolder(path), path)
+    if path.suffix.lower() in ENDINGS and path.is_file():
+        # Only the file that was named: its neighbours are none of the agents' business.
+        return _table_files(DataFolder(path.parent, only=[path.name]), path)
+    try:
+        return Data(SqliteFile(path), DataFolder(path.parent, only=()))
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"--data cannot be used: {error}. It takes a table file ({', '.join(ENDINGS)}), a folder of "
+            "such, or a SQLite file."
+        ) from error
+
+
+def _table_files(folder: DataFolder, path: Path) -> Data:
+    if not folder.files(ENDINGS, most=1):
+        raise ConfigurationError(f"--data {path.name} holds no table file: {', '.join(ENDINGS)}.")
+    polars()
+    return Data(CsvFolder(folder) if folder.files(csv_tables.ENDINGS, most=1) else None, folder)
+
+
+def specialists_over(data: Data, out: DataFolder | None, confirm: Confirm | None) -> list[Specialist]:
+    """Who can work on data: those of the three for whom there is something."""
+    there: list[Specialist] = []
+    if data.source is not None:
+        there.append(data_specialist(data.source, folder=out, confirm=confirm))
+    if data.files:
+        there.append(analysis_specialist(data.folder))
+    artist = visualisation_specialist(data.folder, confirm=confirm, out=out)
+    if out is None:
+        kept = [tool for tool in artist.tools if tool.metadata.name != "save_chart"]
+        artist = replace(artist, tools=tuple(kept))
+    return [*there, artist]
+
+
+def looks_at(data: Data, question: str, out: DataFolder | None) -> dict[str, list[ToolUse]]:
+    """What each specialist looks at before it says a word, where its model cannot choose; the data is read.
+
+    Raises:
+        ConfigurationError: The data cannot be read.
+    """
+    looks: dict[str, list[ToolUse]] = {}
+    if data.source is not None:
+        try:
+            names = cleaning.tables(data.source, _LIMITS)
+            look = look_for(question, {name: cleaning.columns(data.source, name, _LIMITS) for name in names})
+            if look is not None:
+                looks["data"] = [ToolUse("list_tables"), ToolUse("query", {"sql": look.sql})]
+                looks |= _chart_of(look, data.source, out)
+        except ToolError as error:
+            raise ConfigurationError(f"--data cannot be read: {error}.") from error
+    if data.files:
+        looks["analysis"] = [ToolUse("describe", {"file": data.files[0]})]
+    return looks
+
+
+def _chart_of(look: Look, source: Source, out: DataFolder | None) -> dict[str, list[ToolUse]]:
+    if look.along is None:
+        return {}
+    found = select(source, look.sql, _LIMITS)
+    chart = {
+        "kind": "bar",
+        "x": look.along,
+        "y": look.name,
+        "title": f"{look.name} by {look.along}",
+        "rows": [dict(zip(found.columns, row, strict=True)) for row in found.rows],
+    }
+    if out is None:
+        return {"visualisation": [ToolUse("make_chart", {"chart": chart})]}
+    return {"visualisation": [ToolUse("save_chart", {"chart": chart, "save_as": _free_name(out)})]}
+
+
+def _free_name(out: DataFolder) -> str:
+    ending = ".json" if find_spec("matplotlib") is None else ".png"
+    names = (f"chart{'' if number == 1 else f'-{number}'}{ending}" for number in count(1))
+    return next(name for name in names if not (out.path / name).exists())

@@ -1,0 +1,86 @@
+"""Where a small model's crew looks, what its words are held to, and what becomes of its plan."""
+
+from __future__ import annotations
+
+import pytest
+
+from llama_index.packs.mixture_of_agents.agents import Plan, Task
+from llama_index.packs.mixture_of_agents.agents.tools.cleaning import Column
+from llama_index.packs.mixture_of_agents.app.looking import astray, look_for, one_for_each
+
+TABLES = {
+    "staff": [Column(name="id", type="INTEGER"), Column(name="name", type="TEXT")],
+    "sales": [
+        Column(name="region", type="TEXT"),
+        Column(name="soldIn_month", type="INTEGER"),
+        Column(name="revenue", type="REAL"),
+        Column(name="unit_count", type="INTEGER"),
+    ],
+    "empty": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("question", "sql"),
+    [
+        (
+            "Which region has the highest revenue?",
+            'SELECT "region", sum("revenue") AS "sum of revenue" FROM "sales" '
+            "GROUP BY 1 ORDER BY 2 DESC LIMIT 12",
+        ),
+        (
+            "What are mean units by month?",
+            'SELECT "soldIn_month", avg("unit_count") AS "avg of unit_count" FROM "sales" '
+            "GROUP BY 1 ORDER BY 2 DESC LIMIT 12",
+        ),
+        (
+            "How many sales are there in each region?",
+            'SELECT "region", count(*) AS "count" FROM "sales" GROUP BY 1 ORDER BY 2 DESC LIMIT 12',
+        ),
+        ("", 'SELECT "id", count(*) AS "count" FROM "staff" GROUP BY 1 ORDER BY 2 DESC LIMIT 12'),
+        (
+            "Who is on the staff, by name?",
+            'SELECT "name", count(*) AS "count" FROM "staff" GROUP BY 1 ORDER BY 2 DESC LIMIT 12',
+        ),
+    ],
+)
+def test_the_words_of_a_question_say_where_to_look(question: str, sql: str) -> None:
+    look = look_for(question, TABLES)
+    assert look is not None
+    assert look.sql == sql
+
+
+def test_there_may_be_nothing_to_look_at_and_no_groups() -> None:
+    assert look_for("So?", {}) is None
+    assert look_for("So?", {"a": []}) is None
+    look = look_for("So?", {'a"b': [Column(name='x"y', type="INT")]})
+    assert look is not None
+    assert look.sql == 'SELECT sum("x""y") AS "sum of x""y" FROM "a""b"'
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("North leads with 270.", ""),
+        ("North leads, 1,200.5 against 30.", ""),
+        ("North leads.", "it says none of the numbers that were found"),
+        ("North leads with 999, then 12 and 30", "it says 999, 12, which nothing that was found does"),
+    ],
+)
+def test_numbers_are_those_that_were_found(text: str, why: str) -> None:
+    assert astray(text, ["north | 270", "south | 1,200.5 | 30"]) == why
+
+
+def test_where_no_number_was_found_none_is_asked_for() -> None:
+    assert astray("North leads.", ["north", "t1"]) == ""
+
+
+def test_each_specialist_has_one_task_whatever_a_small_planner_wrote() -> None:
+    tasks = [Task(id="x", agent="b", instructions="first"), Task(id="y", agent="b", instructions="again")]
+    plan = one_for_each(Plan(tasks=tasks, source="planner", notes=["mended"]), "So?", ["a", "b"])
+    assert [(task.id, task.agent, task.instructions, task.needs) for task in plan.tasks] == [
+        ("t1", "a", "Do your part of this: So?", []),
+        ("t2", "b", "first", []),
+    ]
+    assert plan.notes[0] == "mended"
+    assert len(plan.notes) == 2
