@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,8 +22,10 @@ from llama_index.packs.mixture_of_agents.gate.capped_gate import CappedGate
 from llama_index.packs.mixture_of_agents.gate.limits import Limits
 from llama_index.packs.mixture_of_agents.gate.protocol import GateDecision
 from llama_index.packs.mixture_of_agents.gate.rules import RuleGate
-from llama_index.packs.mixture_of_agents.results import Proposal
+from llama_index.packs.mixture_of_agents.results import Decision, Proposal
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
+
+NAN, INF = float("nan"), float("inf")
 
 
 class Stages:
@@ -119,6 +122,56 @@ async def test_a_gate_that_fails_asks_everyone_and_says_so(caplog: pytest.LogCap
     assert len(response.proposals) == 2
     assert "no features today" in response.routed[0].reason
     assert "no features today" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "said", [None, ("p0",), {"ask": ["p0"]}, GateDecision.model_construct(ask=[["p0"]], scores={}, reason="")]
+)
+async def test_a_gate_that_says_no_decision_has_failed(said: Any) -> None:
+    class Odd(Stages):
+        async def decide(self, *args: Any) -> GateDecision:
+            return said  # type: ignore[no-any-return]
+
+    response = await gated(Odd(), models("a", "b")).arun("Why?")
+    assert len(response.proposals) == 2
+    assert "the gate failed" in response.routed[0].reason
+
+
+async def test_scores_that_are_no_numbers_are_not_told() -> None:
+    class Lost(Stages):
+        async def decide(self, *args: Any) -> GateDecision:
+            return GateDecision(ask=("p1",), scores={"p0": NAN, "p1": 0.5, "p2": -INF}, confidence=NAN)
+
+    response = await gated(Lost(), models("a", "b", "c")).arun("Why?")
+    assert [(routing.scores, routing.confidence) for routing in response.routed] == [({"p1": 0.5}, None)] * 2
+    json.dumps(response.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    "weights", [{"p0": -1.0}, {"p0": NAN}, {"p0": "5"}, [5.0], LookupError("none today")]
+)
+async def test_weights_that_are_none_cost_no_answer(weights: Any, caplog: pytest.LogCaptureFixture) -> None:
+    class Odd(Stages):
+        def weights(self, *args: Any) -> dict[str, float] | None:
+            if isinstance(weights, Exception):
+                raise weights
+            return weights  # type: ignore[no-any-return]
+
+    pack = gated(Odd(["p0", "p1", "p2"], enough=1), models("1", "2", "2"), finish=Vote("number"))
+    assert (await pack.arun("Why?")).text == "2"
+    assert "heads are counted" in caplog.text
+
+
+@pytest.mark.parametrize("verdict", [Decision(chosen="p7", answer="7"), 7, LookupError("none today")])
+async def test_a_verdict_that_is_none_costs_no_answer(verdict: Any) -> None:
+    class Odd(Stages):
+        def verdict(self, *args: Any) -> Decision | None:
+            if isinstance(verdict, Exception):
+                raise verdict
+            return verdict  # type: ignore[no-any-return]
+
+    gate = Odd(["p0", "p1", "p2"], enough=1, weights={"p0": 5.0})
+    assert (await gated(gate, models("1", "2", "2"), finish=Vote("number")).arun("Why?")).text == "1"
 
 
 async def test_a_gate_for_other_proposers_is_refused_by_name() -> None:

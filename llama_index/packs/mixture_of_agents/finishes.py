@@ -25,6 +25,7 @@ from llama_index.packs.mixture_of_agents.answers.shapes import shaped_request
 from llama_index.packs.mixture_of_agents.answers.voting import checked_weights, voted
 from llama_index.packs.mixture_of_agents.checks import has_methods, shown, whole_number
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
+from llama_index.packs.mixture_of_agents.gate.opinions import verdict_of, weights_of
 from llama_index.packs.mixture_of_agents.gate.protocol import Gate
 from llama_index.packs.mixture_of_agents.prompts import as_reference, ranking_messages
 from llama_index.packs.mixture_of_agents.results import Decision, Missing, Proposal, Task
@@ -262,16 +263,10 @@ class Vote:
 
     def _verdict(self, desk: Desk) -> Decision | None:
         """What a gate that can name the answer says, where the caller gave no weights."""
-        if self._weights or not has_methods(desk.gate, "verdict"):
-            return None
-        judge: Any = desk.gate
-        decision: Decision | None = judge.verdict(desk.messages, desk.proposals)
-        return decision
+        return None if self._weights else verdict_of(desk.gate, desk.messages, desk.proposals)
 
     def _weights_at(self, desk: Desk) -> Mapping[str, float] | None:
-        if self._weights or desk.gate is None:
-            return self._weights
-        return desk.gate.weights(desk.messages, desk.proposals)
+        return self._weights or weights_of(desk.gate, desk.messages, desk.proposals)
 
 
 def _chosen(proposal: Proposal, reason: str) -> Finished:

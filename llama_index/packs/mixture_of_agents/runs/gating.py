@@ -7,6 +7,7 @@ places no calls.
 from __future__ import annotations
 
 import logging
+import math
 
 from llama_index.packs.mixture_of_agents.calls.retries import describe
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, MixtureError
@@ -63,7 +64,7 @@ async def _decided(
     candidates = run.mixture.facts.layers[layer - 1]
     proposals = [staged.outcome for staged in state.staged if isinstance(staged.outcome, Proposal)]
     try:
-        decision = await gate.decide(state.messages, candidates, proposals)
+        decision = _plain(await gate.decide(state.messages, candidates, proposals))
     except MixtureError:
         raise
     except Exception as error:
@@ -79,3 +80,12 @@ async def _decided(
             f"{', '.join(map(repr, sorted(known)))}. Train it for these, or name them as it knows them."
         )
     return decision
+
+
+def _plain(said: GateDecision) -> GateDecision:
+    """The same with numbers that a trace can hold; a gate of the caller's own may say anything."""
+    sure = said.confidence
+    decision = GateDecision(ask=said.ask, scores=said.scores, confidence=sure, reason=said.reason)
+    scores = {name: score for name, score in decision.scores.items() if math.isfinite(score)}
+    is_told = decision.confidence is not None and math.isfinite(decision.confidence)
+    return decision.model_copy(update={"scores": scores, "confidence": sure if is_told else None})
