@@ -6,6 +6,7 @@ import asyncio
 import random
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.finishes import Rank, Sequential, Synthesize, Vote
 from llama_index.packs.mixture_of_agents.records.budget import Budget
 from llama_index.packs.mixture_of_agents.records.prices import Prices
-from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
+from llama_index.packs.mixture_of_agents.testing import LatencyLLM, ScriptedLLM
 from tests.records.simulated_runs import Account
 
 QUESTION = "Should a small team write its own deployment tool?"
@@ -194,3 +195,18 @@ def test_tools_that_are_offered_are_allowed_for() -> None:
     response = pack.as_llm().chat_with_tools(tools, user_msg=QUESTION)
     assert g.calls == [], "nine tools may cost more than is left"
     assert response.message.content == "an answer"
+
+
+async def test_runs_that_were_cut_hold_nothing_of_a_shared_budget() -> None:
+    budget = Budget(total=10.0, prices={"*": {"input": 1, "output": 4}})
+
+    async def ask(timeout: float) -> None:
+        slow = LatencyLLM(latency=0.02, model="slow")
+        pack = MixtureOfAgentsPack(slow, [slow, slow], max_tokens=100, budget=budget, timeout=timeout)
+        with suppress(MixtureError):
+            async for _ in pack.astream("Why?"):
+                pass
+
+    await asyncio.gather(*(ask(0.002 * number) for number in range(1, 60)))
+    await asyncio.sleep(0.3)  # what was still under way comes to its end
+    assert budget._shared.room("another").usd == pytest.approx(10.0 - budget.spent.usd)

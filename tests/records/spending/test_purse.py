@@ -70,6 +70,20 @@ def test_a_closed_purse_has_spent_what_was_still_out_and_holds_nothing() -> None
     assert purse.figures()["assumed_usd"] == pytest.approx(3)
 
 
+def test_a_call_that_comes_back_after_the_run_is_over_costs_once_and_holds_nothing() -> None:
+    shared = Ledger(usd(10))
+    purse = Purse("run", [Ledger(UNLIMITED), shared])
+    purse.take(FIRST, usd(3), usd(2))
+    purse.take(SECOND, usd(1), usd(2))
+    purse.close()
+    purse.settle(FIRST, usd(0.5))
+    purse.assume(SECOND)
+    assert not purse.keep(usd(2))
+    assert not purse.take((2, 0, 0), usd(1), NOTHING)
+    assert shared.spent.usd == pytest.approx(1.5)
+    assert shared.room("another").usd == pytest.approx(8.5)
+
+
 def test_threads_never_hold_more_than_there_is() -> None:
     shared, taken = Ledger(usd(50)), list[bool]()
 

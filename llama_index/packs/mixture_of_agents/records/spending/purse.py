@@ -29,6 +29,7 @@ class Purse:
         self._assumed: dict[Place, Amount] = {}
         self._known: dict[Place, Amount] = {}
         self._spent = NOTHING
+        self._closed = False
 
     def room(self) -> Amount:
         """What there is for calls that are not out yet."""
@@ -51,12 +52,17 @@ class Purse:
 
     def settle(self, place: Place, cost: Amount) -> bool:
         """A call is back and cost so much; False where that is more than it should have been able to."""
+        if self._closed:  # it was taken down at the most it can have cost
+            self.learn(place, cost)
+            return True
         bound = self._out.pop(place, None)
         self._spend(cost)
         return bound is None or cost.fits(bound)
 
     def assume(self, place: Place) -> None:
         """A call is back without an answer, and nobody said what it cost: the most it can have."""
+        if self._closed:
+            return
         bound = self._out.pop(place, NOTHING)
         cost = self._known.pop(place, None)
         if cost is None:
@@ -74,9 +80,13 @@ class Purse:
             self._known[place] = cost
 
     def close(self) -> None:
-        """The run is over: calls that are still out may be charged, all else is free again."""
+        """The run is over: calls that are still out may be charged, all else is free again.
+
+        Calls that come back later change what was spent, and hold nothing.
+        """
         for place in list(self._out):
             self.assume(place)
+        self._closed = True
         for ledger in self._ledgers:
             ledger.release(self._run_id)
 
@@ -113,6 +123,8 @@ class Purse:
 
     def _held(self, amount: Amount) -> bool:
         """Hold so much in every ledger, or change none."""
+        if self._closed:
+            return False
         before = [ledger.held(self._run_id) for ledger in self._ledgers]
         for number, ledger in enumerate(self._ledgers):
             if not ledger.hold(self._run_id, amount):
