@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -13,7 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llama_index.packs.mixture_of_agents.agents.tools import sql_functions
 from llama_index.packs.mixture_of_agents.agents.tools.csv_tables import unique
+from llama_index.packs.mixture_of_agents.agents.tools.data import DataTools
 from llama_index.packs.mixture_of_agents.agents.tools.database import CsvFolder, Source, SqliteFile, select
 from llama_index.packs.mixture_of_agents.agents.tools.folder import DataFolder
 from llama_index.packs.mixture_of_agents.agents.tools.rows import Limits
@@ -126,6 +129,70 @@ def test_a_value_that_grows_without_end_is_stopped(source: Source) -> None:
         select(source, doubling, Limits(rows=1000, seconds=1))
 
 
+BIG = (
+    "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 150000), "
+    "b(s, j) AS (SELECT group_concat('aaaaaaaaaa', ''), json_group_object('k' || x, x) FROM c) "
+)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        f"{BIG} SELECT instr(s, substr(s, 1, 700000) || 'b') FROM b",
+        f"{BIG} SELECT length(replace(s, substr(s, 1, 700000) || 'b', 'c')) FROM b",
+        f"{BIG} SELECT length(replace(s, 'a', substr(s, 1, 700000))) FROM b",
+        f"{BIG} SELECT length(trim(s, replace(substr(s, 1, 700000), 'a', 'b') || 'a')) FROM b",
+        f"{BIG} SELECT s LIKE '%' || substr(s, 1, 900) || 'b' FROM b",
+        f"{BIG} SELECT length(json_patch(j, j)) FROM b",
+        f"{BIG} SELECT {', '.join(['s'] * 100)} FROM b, c LIMIT 40",
+        "SELECT length(printf('%.*c', 2000000000, 'x'))",
+        "SELECT length(format('%2000000000d', 1))",
+        "SELECT length(printf(CAST('%.2000000000c' AS BLOB), 'x'))",
+    ],
+    ids=range(10),
+)
+def test_no_single_function_takes_for_ever_or_all_memory(source: Source, sql: str) -> None:
+    began = time.monotonic()
+    with suppress(ToolError):
+        select(source, sql, LIMITS)
+    assert time.monotonic() - began < 20
+    assert select(source, "SELECT 1", LIMITS).rows == [[1]]
+
+
+VALUES = (
+    st.none()
+    | st.integers(-(10**12), 10**12)
+    | st.integers(-(10**6), 10**6).map(lambda n: n / 8)
+    | st.text("abc .é", max_size=9)
+)
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(VALUES, min_size=3, max_size=3), st.sampled_from(["%s", "%d", "%.2f", "%5.1f|%s", "a%%b", "%,d"])
+)
+def test_bounded_functions_say_what_sqlites_own_say(values: list[object], template: str) -> None:
+    calls = (
+        "instr(?1, ?2), replace(?1, ?2, ?3), trim(?1, ?2), ltrim(?1, ?2), rtrim(?1, ?2), printf(?4, ?1, ?2)"
+    )
+    with closing(sqlite3.connect(":memory:")) as own, closing(sqlite3.connect(":memory:")) as bounded:
+        sql_functions.install(bounded, 1_000_000)
+        given = [*values, template]
+        assert (
+            bounded.execute(f"SELECT {calls}", given).fetchall()
+            == own.execute(f"SELECT {calls}", given).fetchall()
+        )
+
+
+def test_a_view_that_calls_a_bounded_function_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "views.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE t (a)")
+        connection.execute("INSERT INTO t VALUES ('a-b')")
+        connection.execute("CREATE VIEW v AS SELECT replace(a, '-', '+') AS b FROM t")
+    assert select(SqliteFile(path), "SELECT b FROM v", LIMITS).rows == [["a+b"]]
+
+
 def test_rows_over_the_limit_are_cut_and_the_cut_is_said(source: Source) -> None:
     shown = select(source, "SELECT amount FROM sales ORDER BY amount", LIMITS)
     assert [row[0] for row in shown.rows] == [0, 1, 2, 3, 4]
@@ -228,6 +295,26 @@ def test_odd_files_are_loaded_and_what_was_odd_is_said(tmp_path: Path) -> None:
     assert select(source, "SELECT * FROM t_2026_q1", LIMITS).rows == [[1, 2]]
     assert any("2 lines" in fault for fault in source.faults)
     assert any("empty.csv" in fault for fault in source.faults)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a,b\n1,\u00e9\n".encode("latin-1"),
+        "a,b\n1,2\n".encode("utf-16"),
+        b"a\n" + b"x" * 200_000,
+        b"a," * 600,
+    ],
+)
+def test_a_file_that_cannot_be_read_costs_only_itself_and_is_said(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bad.csv").write_bytes(content)
+    (tmp_path / "good.csv").write_text("a,b\n1,2\n")
+    source = CsvFolder(DataFolder(tmp_path))
+    assert select(source, "SELECT a, b FROM good", LIMITS).rows == [[1, 2]]
+    assert any("bad.csv" in fault for fault in source.faults)
+    listed = DataTools(source).list_tables()
+    assert list(listed.tables) == ["good"]
+    assert "bad.csv" in str(listed)
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b'a,b\n"1,2', b""])

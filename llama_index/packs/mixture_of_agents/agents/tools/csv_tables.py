@@ -21,6 +21,7 @@ ENDINGS = (".csv", ".tsv")
 LARGEST = 200_000_000
 """Bytes of all files together: they are held in memory."""
 _MOST_COLUMNS = 500
+_MOST_TOLD = 5
 _SAMPLE = 64 * 1024
 _WHOLE = re.compile(r"[+-]?(0|[1-9]\d{0,17})")
 _NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
@@ -34,10 +35,11 @@ def load_folder(connection: sqlite3.Connection, folder: DataFolder) -> list[str]
         folder: Where the files are.
 
     Returns:
-        What was odd about the files, one sentence each.
+        What was odd about the files, one sentence each; a file that cannot be read is one of them, and costs
+        the others nothing.
 
     Raises:
-        ToolError: There are none, they are too large, or one cannot be read as text.
+        ToolError: There are none, they are too large, or none can be read as text.
     """
     names = folder.files(ENDINGS)
     paths = [folder.file(name) for name in names]
@@ -49,9 +51,15 @@ def load_folder(connection: sqlite3.Connection, folder: DataFolder) -> list[str]
             f"the files are {size} bytes together; at most {LARGEST} are loaded. Use a SQLite file"
         )
     tables = unique([_plain(Path(name).with_suffix("").as_posix()) for name in names])
-    return [
-        fault for table, path in zip(tables, paths, strict=True) for fault in _load(connection, table, path)
-    ]
+    faults, unreadable = list[str](), list[str]()
+    for table, path in zip(tables, paths, strict=True):
+        try:
+            faults += _load(connection, table, path)
+        except ToolError as error:
+            unreadable.append(str(error))
+    if len(unreadable) == len(paths):
+        raise ToolError("; ".join(unreadable[:_MOST_TOLD]))
+    return [*faults, *unreadable]
 
 
 def unique(names: Sequence[str]) -> list[str]:

@@ -25,18 +25,20 @@ from llama_index.packs.mixture_of_agents.calls.threads import in_thread
 from llama_index.packs.mixture_of_agents.errors import ToolError
 
 _LARGEST_FILE = 100_000_000
+_MOST_FAULTS = 20
 TableName = Annotated[str, Field(description="Name of a table, as list_tables gives it")]
 
 
 class TableList(BaseModel):
-    """The tables there are, with their columns."""
+    """The tables there are, with their columns, and what was odd about their files."""
 
     source: str
     tables: dict[str, list[str]]
+    faults: list[str] = []
 
     def __str__(self) -> str:
         lines = [f"{name}: {', '.join(columns)}" for name, columns in self.tables.items()]
-        return "\n".join([f"Tables in {self.source}:", *(lines or ["none"])])
+        return "\n".join([f"Tables in {self.source}:", *(lines or ["none"]), *self.faults])
 
 
 class TableShape(BaseModel):
@@ -93,6 +95,7 @@ class DataTools:
             tables={
                 name: [c.name for c in cleaning.columns(self._source, name, self._limits)] for name in names
             },
+            faults=list(getattr(self._source, "faults", []))[:_MOST_FAULTS],
         )
 
     def describe_table(self, table: TableName) -> TableShape:

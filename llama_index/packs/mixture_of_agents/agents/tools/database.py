@@ -18,23 +18,25 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
+from llama_index.packs.mixture_of_agents.agents.tools import sql_functions
 from llama_index.packs.mixture_of_agents.agents.tools.csv_tables import load_folder
 from llama_index.packs.mixture_of_agents.agents.tools.folder import DataFolder
 from llama_index.packs.mixture_of_agents.agents.tools.rows import Limits, Rows, drawn, shown_rows
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, ToolError
 
 _LONGEST_SQL = 20_000
-_LARGEST_VALUE = 10_000_000
-"""Bytes one value may grow to inside SQLite; `replace` and `||` would otherwise make gigabytes."""
-_STEPS = 10_000
-"""Of SQLite's machine between two looks at the clock: some tenths of a millisecond."""
+_LARGEST_VALUE = 2_000_000
+"""Bytes a value may have inside SQLite; `replace` and `||` would otherwise make gigabytes."""
+_LONGEST_PATTERN = 100
+"""Characters LIKE and GLOB may look for: they take the product of both lengths, and cannot be stopped."""
+_STEPS = 200
+"""Of SQLite's machine between two looks at the clock: few, because a step may call a slow function."""
 _ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 _ALLOWED_PRAGMAS = {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "foreign_key_list"}
 """They only read the schema. FTS5 tables ask for `data_version` by themselves."""
 _REFUSED_FUNCTIONS = {
+    *sql_functions.REFUSED,
     "load_extension",
-    "zeroblob",
-    "randomblob",
     "fts3_tokenizer",
     "readfile",
     "writefile",
@@ -185,11 +187,13 @@ def _deadline(connection: sqlite3.Connection, seconds: float, now: Callable[[], 
 def _guard(connection: sqlite3.Connection) -> None:
     connection.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
     connection.execute("PRAGMA query_only = ON")
-    connection.execute("PRAGMA trusted_schema = OFF")
+    # A view may call what stands in for SQLite's own; the authorizer looks at the schema's calls, too.
+    sql_functions.install(connection, _LARGEST_VALUE)
+    connection.execute("PRAGMA trusted_schema = ON")
     connection.execute("PRAGMA cell_size_check = ON")
     if hasattr(connection, "setlimit"):  # Python 3.11
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LARGEST_VALUE)
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 1000)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, _LONGEST_PATTERN)
     connection.set_authorizer(_authorize)
 
 
@@ -209,6 +213,11 @@ def _explained(error: Exception, limits: Limits) -> str:
         return f"the statement was stopped after {limits.seconds:g} seconds; make it read less"
     if any(word in said for word in ("not authorized", "authorization denied", "prohibited", "readonly")):
         return f"refused ({said}): this data is read-only; only SELECT and harmless functions are allowed"
+    if "too big" in said or "function raised" in said:
+        return (
+            f"a value is larger than {_LARGEST_VALUE} bytes, or a width or a set of characters too large; "
+            f"leave such a column out, or ask for its length ({said})"
+        )
     if "one statement" in said:
         return "give one statement at a time"
     return f"SQLite says: {said}"

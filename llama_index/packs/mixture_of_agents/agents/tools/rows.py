@@ -77,10 +77,10 @@ def shown_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], limits: Li
     return Rows(columns=list(columns), rows=kept, note="; ".join(notes))
 
 
-def drawn(cursor: Any, at_once: int = 200) -> Iterator[Sequence[Any]]:
-    """The rows of a database cursor, drawn as they are needed."""
-    while batch := cursor.fetchmany(at_once):
-        yield from batch
+def drawn(cursor: Any) -> Iterator[Sequence[Any]]:
+    """The rows of a database cursor, drawn one by one: a batch of large ones would be held all at once."""
+    while (row := cursor.fetchone()) is not None:
+        yield row
 
 
 def _cell(value: object) -> tuple[Any, bool]:
