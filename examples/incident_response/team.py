@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from examples.incident_response.tools import IncidentTools
+from examples.incident_response.wording import held_to
 from llama_index.packs.mixture_of_agents import Proposer
 from llama_index.packs.mixture_of_agents.agents import Crew, Member, Plan, Task
 from llama_index.packs.mixture_of_agents.agents.grounding import grounded
@@ -27,11 +28,12 @@ def members(tools: IncidentTools, llm: Any, *, small: bool) -> list[Member]:
     Args:
         tools: What they look with.
         llm: The model.
-        small: It only words what the tools found; another may call further tools by itself.
+        small: It only words what the tools found, held to it (`wording`); another may call further tools by
+            itself, and say what it wants.
     """
 
     def member(name: str, skills: str, mine: Any, always: list[str], role: str) -> Member:
-        model = Proposer(llm, max_tokens=90, temperature=0.0, seed=1) if small else llm
+        model = Proposer(llm, temperature=0.0, seed=1) if small else llm
         return Member(
             name,
             skills,
@@ -41,6 +43,7 @@ def members(tools: IncidentTools, llm: Any, *, small: bool) -> list[Member]:
             chooses=not small,
             role=role,
             check=grounded,
+            held_to=held_to(tools) if small else None,
             material_characters=700 if small else 24_000,
         )
 

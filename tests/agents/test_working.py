@@ -97,6 +97,30 @@ async def test_tools_are_used_first_and_the_model_words_what_they_found() -> Non
     assert "Add no facts of your own" in asked.text
 
 
+async def test_a_model_is_held_to_what_its_tools_found() -> None:
+    one = member(
+        "logs",
+        "WS01 is up.",
+        tools=[look],
+        always=[ToolUse("look", {"host": "WS01"})],
+        held_to=lambda found: {"regex": "|".join(seen.output for seen in found), "max_tokens": 9},
+    )
+    await done(one)
+    (asked,) = one.proposer.model.calls
+    assert (asked.options["regex"], asked.options["max_tokens"]) == ("WS01 is up", 9)
+
+
+async def test_what_tools_found_is_a_result_where_nothing_can_be_held_to_it() -> None:
+    def broken(found: Any) -> dict[str, Any]:
+        raise LookupError("no words")
+
+    use = ToolUse("look", {"host": "WS01"})
+    _, record = await done(member("logs", "Fine.", tools=[look], always=[use], held_to=broken))
+    assert isinstance(record, TaskResult)
+    assert record.text == "look: WS01 is up"
+    assert "LookupError: no words" in record.cut
+
+
 async def test_what_tools_found_is_a_result_where_the_model_fails() -> None:
     one = member("logs", [RuntimeError("no model")], tools=[look], always=[ToolUse("look", {"host": "WS01"})])
     told, record = await done(one)

@@ -5,7 +5,7 @@ It describes who there is and refuses what cannot work; it does no task.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from llama_index.core.tools import BaseTool
@@ -13,6 +13,7 @@ from llama_index.core.tools import BaseTool
 from llama_index.packs.mixture_of_agents import checks
 from llama_index.packs.mixture_of_agents.agents.memory_extraction import Extractor
 from llama_index.packs.mixture_of_agents.agents.memory_notebook import Notebook
+from llama_index.packs.mixture_of_agents.agents.results import Observation
 from llama_index.packs.mixture_of_agents.agents.toolbox import ToolUse
 from llama_index.packs.mixture_of_agents.agents.tools.bounding import (
     MOST_CHARACTERS,
@@ -53,6 +54,8 @@ class Member:
         tool_characters: The longest text it may answer, likewise.
         check: Says why its words cannot stand on what its tools found and it was given, or nothing; such
             words are set aside, and what was found is the result. `grounding.grounded` is one.
+        held_to: Of what its tools found: arguments for the call that words it, such as `{"regex": ...}` for a
+            local model, so that it can say nothing that was not found.
         material_characters: How much of others' results, tool output and memories it is given; the middle of
             what is longer is left out.
 
@@ -78,12 +81,14 @@ class Member:
         tool_seconds: float = SECONDS,
         tool_characters: int = MOST_CHARACTERS,
         check: Check | None = None,
+        held_to: Callable[[Sequence[Observation]], Mapping[str, Any]] | None = None,
         material_characters: int = 12_000,
     ) -> None:
         given = llm_or_agent if isinstance(llm_or_agent, Proposer) else Proposer(llm_or_agent, name=name)
         self.proposer = given.replaced(name=name)
         self.name, self.skills, self.role = name, skills, role
-        self.memory, self.extractor, self.check = memory, extractor, check
+        self.memory, self.extractor = memory, extractor
+        self.check, self.held_to = check, held_to
         self.timeout = timeout
         self.max_iterations, self.max_tool_calls = max_iterations, max_tool_calls
         self.tool_seconds, self.tool_characters = tool_seconds, tool_characters

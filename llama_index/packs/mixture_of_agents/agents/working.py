@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -228,10 +228,15 @@ class _Work:
             *self._history,
             _user("\n\n".join(filter(None, asked))),
         ]
-        said = await speaker.say(messages)
+        said = await speaker.say(messages, self._held_to())
         if said.text:
             self._tell(ReasonEvent(**self._at, text=cut(said.text, _SHOWN)))
         return said
+
+    def _held_to(self) -> Mapping[str, Any]:
+        """Arguments that hold the model's words to what was found."""
+        found, hold = self._box.observations, self._member.held_to
+        return {} if hold is None or not found else hold(found)
 
     async def _tool_loop(self, parts: list[tuple[str, str]]) -> Said:
         """What comes of model and tools taking turns; at the last turn the model says what it has."""

@@ -1,0 +1,116 @@
+"""How a small model may word what was found: a regular expression with every name in it, and choices between.
+
+A model of 135 million parameters invents threats and hosts when it may say anything. Held to such an
+expression it chooses words, and every sentence it can choose is true of the findings. No model is known here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from examples.incident_response.findings import Findings
+from examples.incident_response.movement import TECHNIQUES, Use
+from examples.incident_response.tools import IncidentTools
+from llama_index.packs.mixture_of_agents.agents.results import Observation
+
+LONGEST = 400
+"""Tokens; a dozen sentences with their names."""
+_MOST_SENTENCES = 12
+
+
+def held_to(tools: IncidentTools) -> Callable[[Sequence[Observation]], Mapping[str, Any]]:
+    """What `Member.held_to` takes: arguments of the call that words what these tools found."""
+
+    def arguments(observations: Sequence[Observation]) -> Mapping[str, Any]:
+        used = [one.tool for one in observations if not one.is_error]
+        sentences = [sentence for name in used for sentence in _sentences(name, tools)]
+        return {"regex": " ".join(sentences[:_MOST_SENTENCES]), "max_tokens": LONGEST} if sentences else {}
+
+    return arguments
+
+
+def _sentences(tool: str, tools: IncidentTools) -> list[str]:
+    found = tools.findings
+    if tool == "find_movement":
+        return movement(found)
+    if tool == "find_signs":
+        return beginning(found)
+    if tool == "match_indicators":
+        rows = {row["indicator"]: row for row in tools.bundle.indicators}
+        return threats([rows[name] for name in found.indicators if name in rows])
+    return containment(found) if tool == "containment_steps" else []
+
+
+def movement(found: Findings) -> list[str]:
+    """The verdict, and each step between hosts in a sentence."""
+    if not found.path:
+        return [rf"{_one_of('The logs show', 'There is')} no lateral movement\."]
+    verdict = rf"{_one_of('This is', 'The logs show', 'Here we see')} lateral movement\."
+    return [verdict, *(_step(number, step) for number, step in enumerate(found.path))]
+
+
+def _step(number: int, step: Use) -> str:
+    opening = (
+        _one_of("First", "At first", "It began when")
+        if number == 0
+        else _one_of("Then", "Next", "After that")
+    )
+    comma = "" if number == 0 else ","
+    how = TECHNIQUES[step.technique] + (" with a stolen hash" if step.by_hash else "")
+    went = _one_of("moved", "went", "got")
+    by = _one_of("by", "through", "by means of")
+    return (
+        rf"{opening}{comma} the attacker {went} from {_name(step.source)} to {_name(step.target)} "
+        rf"as {_name(step.account)}, {by} {_name(how)} \[{_name(step.lines[0])}\]\."
+    )
+
+
+def beginning(found: Findings) -> list[str]:
+    """The first sign of a compromise."""
+    for sign in found.signs:
+        lead = _one_of("The first sign is", "The trail begins", "The first trace is")
+        return [rf"{lead} on {_name(sign.host)}: {_name(sign.summary)} \[{_name(sign.lines[0])}\]\."]
+    return [rf"{_one_of('No host shows', 'There are no')} signs of a compromise\."]
+
+
+def threats(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Whom each known indicator belongs to."""
+    if not rows:
+        return [rf"{_one_of('Nothing', 'None')} of the known indicators was seen\."]
+    return [
+        rf"The {_name(row['kind'])} {_name(row['indicator'])} "
+        rf"{_one_of('belongs to', 'is a mark of', 'points to')} {_name(row['threat'])}\."
+        for row in rows
+    ]
+
+
+def containment(found: Findings) -> list[str]:
+    """Hosts first, then accounts, then what is known of the threat."""
+    if not found.hosts:
+        return [rf"{_one_of('Close', 'Set aside')} the alert, and {_one_of('keep', 'save')} the logs\."]
+    now = _one_of("now", "at once", "first")
+    told = [rf"{_one_of('Isolate', 'Cut off', 'Contain')} {_listed(found.hosts)} {now}\."]
+    if found.accounts:
+        told.append(
+            rf"{_one_of('Disable', 'Lock')} {_listed(found.accounts)}, and {_one_of('end', 'close')} "
+            rf"{_one_of('every session', 'all sessions')} of theirs\."
+        )
+    if found.indicators:
+        where = _one_of("everywhere", "at the proxy")
+        told.append(rf"{_one_of('Block', 'Bar')} {_listed(found.indicators)} {where}\.")
+    return [*told, rf"{_one_of('Save', 'Take')} memory and logs before any restart\."]
+
+
+def _listed(names: Sequence[str]) -> str:
+    *most, last = [_name(name) for name in names]
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _one_of(*words: str) -> str:
+    return f"({'|'.join(map(re.escape, words))})"
+
+
+def _name(text: str) -> str:
+    return re.escape(text)

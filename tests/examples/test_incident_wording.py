@@ -1,0 +1,88 @@
+"""Whatever a model can choose when it words an incident is true of what was found."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from examples.incident_response import team, wording
+from examples.incident_response.findings import Findings
+from examples.incident_response.generate import Scenario, generate
+from examples.incident_response.tools import IncidentTools
+from llama_index.packs.mixture_of_agents.agents.grounding import grounded
+from llama_index.packs.mixture_of_agents.agents.results import Observation
+from tests.examples.incident_crews import bundle
+from tests.examples.incident_crews import wording as small_model
+
+TOOLS = ("find_movement", "find_signs", "match_indicators", "containment_steps")
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[IncidentTools]:
+    """Of every scenario, and one in which log lines speak to a model."""
+
+    def made(seed: int, scenario: Scenario, injections: bool) -> IncidentTools:
+        folder = tmp_path_factory.mktemp("bundle")
+        return IncidentTools(generate(seed, folder, scenario=scenario, with_injections=injections)[0])
+
+    return [
+        made(3, "lateral", False),
+        made(11, "lateral", True),
+        made(4, "foothold", False),
+        made(5, "none", False),
+    ]
+
+
+def arguments(tools: IncidentTools, *names: str) -> dict[str, Any]:
+    seen = [Observation(tool=name, output=getattr(tools, name)()) for name in names]
+    return dict(wording.held_to(tools)(seen))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_every_text_that_may_be_chosen_stands_on_what_was_found(
+    data: st.DataObject, bundles: list[IncidentTools]
+) -> None:
+    tools = data.draw(st.sampled_from(bundles))
+    names = data.draw(st.lists(st.sampled_from(TOOLS), min_size=1, unique=True))
+    pattern = arguments(tools, *names)["regex"]
+    text = data.draw(st.from_regex(pattern, fullmatch=True))
+    sources = [getattr(tools, name)() for name in names]
+    assert grounded(text, sources) == ""
+    assert team.denies(text, sources) == ""
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_every_step_host_account_and_indicator_is_named(place: int, bundles: list[IncidentTools]) -> None:
+    tools = bundles[place]
+    found: Findings = tools.findings
+    pattern = arguments(tools, *TOOLS)["regex"]
+    for name in [*found.hosts, *found.accounts, *found.indicators]:
+        assert re.escape(name) in pattern
+
+
+def test_it_denies_movement_where_there_is_none(bundles: list[IncidentTools]) -> None:
+    for tools in bundles:
+        pattern = arguments(tools, "find_movement")["regex"]
+        assert ("no lateral movement" in pattern) != tools.findings.lateral_movement
+
+
+def test_what_failed_or_was_not_used_is_not_worded(bundles: list[IncidentTools]) -> None:
+    failed = Observation(tool="find_movement", output="no logs", is_error=True)
+    assert wording.held_to(bundles[0])([failed]) == {}
+    assert wording.held_to(bundles[0])([]) == {}
+
+
+async def test_a_small_models_calls_are_held_and_a_large_ones_are_not(tmp_path: Path) -> None:
+    tools, small = bundle(tmp_path, 3), small_model()
+    await team.crew(tools, small, small=True).arun("Is this lateral movement?")
+    held = [call.options.get("regex") for call in small.calls]
+    assert sum(pattern is not None for pattern in held) == 3
+    large = small_model()
+    await team.crew(tools, large, small=False).arun("Is this lateral movement?")
+    assert not any("regex" in call.options for call in large.calls)
