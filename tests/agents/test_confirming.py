@@ -138,3 +138,84 @@ async def test_a_run_that_waits_for_a_person_can_be_put_away_and_taken_up_again(
 async def test_events_need_someone_to_answer_them() -> None:
     with pytest.raises(ConfigurationError, match="needs someone to answer"):
         await crew_of(confirm="events").arun("So?")
+
+
+ONE = Plan(tasks=[Task(id="z", agent="advice", instructions="x")])
+
+
+@pytest.mark.parametrize(
+    "late",
+    [PlanDecisionEvent(), PlanDecisionEvent(plan=ONE), PlanDecisionEvent(approved=False)],
+    ids=range(3),
+)
+async def test_the_first_answer_counts_and_a_later_one_changes_nothing(late: PlanDecisionEvent) -> None:
+    handler = crew_of(confirm="events").workflow.run(request="So?")
+    async for event in handler.stream_events():
+        if isinstance(event, PlanQuestionEvent):
+            assert handler.ctx is not None
+            handler.ctx.send_event(PlanDecisionEvent())
+            handler.ctx.send_event(late)
+    response: CrewResponse = await handler
+    assert [one.task for one in response.results] == ["t1", "t2", "t3"]
+
+
+async def test_an_answer_that_nobody_asked_for_changes_nothing() -> None:
+    handler = crew_of().workflow.run(request="So?")
+    assert handler.ctx is not None
+    handler.ctx.send_event(PlanDecisionEvent(plan=ONE))
+    response: CrewResponse = await handler
+    assert [one.task for one in response.results] == ["t1", "t2", "t3"]
+
+
+async def test_a_run_that_is_taken_up_again_still_waits_for_its_person() -> None:
+    crew = crew_of(plans=ScriptedLLM([THREE], model="planner"), confirm="events", timeout=0.5)
+    handler = crew.workflow.run(request="So?")
+    kept: dict[str, Any] = {}
+    async for event in handler.stream_events():
+        if isinstance(event, PlanQuestionEvent):
+            assert handler.ctx is not None
+            kept = handler.ctx.to_dict()
+            break
+    await handler.cancel_run()
+    again = crew.workflow.run(ctx=Context.from_dict(crew.workflow, kept))
+    await asyncio.sleep(1.0)
+    assert again.ctx is not None
+    again.ctx.send_event(PlanDecisionEvent())
+    response: Any = await again
+    assert len(response.results) == 3
+
+
+def failing_once() -> list[Any]:
+    return [member("logs", [RuntimeError("down"), "now it is up"]), member("intel"), member("advice")]
+
+
+SECOND = [
+    plan_text(("a", "intel", []), ("b", "advice", []), ("c", "logs", [])),
+    plan_text(("d", "intel", []), ("e", "advice", []), ("f", "intel", [])),
+]
+
+
+async def test_what_is_done_is_no_task_of_a_second_plan_to_be_counted() -> None:
+    def reworded(plan: Plan) -> Plan:
+        last = plan.tasks[-1].model_copy(update={"instructions": "in other words"})
+        return plan.model_copy(update={"tasks": [*plan.tasks[:-1], last]})
+
+    crew = crew_of(failing_once(), plans=SECOND, confirm=reworded, max_tasks=3, max_retries=0)
+    response = await crew.arun("So?")
+    assert {one.task for one in response.results} == {"a", "b", "d", "e", "f"}
+
+
+async def test_a_changed_plan_that_repeats_a_failed_task_is_sent_back() -> None:
+    def again(plan: Plan) -> Plan:
+        if plan.ids[-1] != "f":
+            return plan
+        return plan.model_copy(update={"tasks": [*plan.tasks, Task(id="c", agent="logs", instructions="x")]})
+
+    with pytest.raises(ConfigurationError, match="'c' failed before"):
+        await crew_of(failing_once(), plans=SECOND, confirm=again, max_retries=0).arun("So?")
+
+
+@pytest.mark.parametrize("name", ["plan", "answer", " "])
+async def test_a_plan_of_ones_own_has_names_that_records_can_tell_apart(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"id"):
+        await crew_of().arun("So?", plan=Plan(tasks=[Task(id=name, agent="logs", instructions="x")]))

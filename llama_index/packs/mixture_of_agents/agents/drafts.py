@@ -14,12 +14,10 @@ from typing import Any
 
 from pydantic import BaseModel, Field, create_model, model_validator
 
-from llama_index.packs.mixture_of_agents.agents.plans import Plan, Task
+from llama_index.packs.mixture_of_agents.agents.plans import RESERVED, Plan, Task
 
 _LONGEST_ID = 40
 _LONGEST_INSTRUCTIONS = 4_000
-_RESERVED = ("plan", "answer")
-"""What records call the planner's and the aggregator's calls."""
 _ANY_PART = "Do your part of the request."
 _WORD = re.compile(r"[^\W_]{4,}")
 
@@ -92,7 +90,7 @@ def shape_to_ask_for(agents: Sequence[str], most: int, *, exact: bool = False) -
     bounds: dict[str, dict[str, Any]] = {"id": {}, "instructions": {}, "needs": {}, "tasks": {}}
     if exact:
         of_ids = {"items": {"type": "string", "enum": ids}, "maxItems": 3}
-        bounds = {"id": {"enum": ids}, "instructions": {"maxLength": 300}, "needs": of_ids}
+        bounds = {"id": {"enum": ids}, "instructions": {"maxLength": 160}, "needs": of_ids}
         bounds["tasks"] = {"minItems": 1, "maxItems": most}
     task = create_model(
         "PlannedTask",
@@ -178,7 +176,7 @@ class _Mending:
 
     def name(self, drafts: Sequence[DraftTask], taken: Collection[str]) -> None:
         """Give each task a name that no other has."""
-        self._drafts, used = drafts, {*taken, *_RESERVED}
+        self._drafts, used = drafts, {*taken, *RESERVED}
         for number, task in enumerate(drafts, 1):
             wanted = _line(task.id)[:_LONGEST_ID] or f"t{number}"
             name, turn = wanted, 2

@@ -77,21 +77,33 @@ class CrewSetup:
                 f"{checks.shown(self.confirm)}"
             )
 
-    def check_plan(self, plan: Any, done: Collection[str] = ()) -> None:
+    def check_plan(self, plan: Any, done: Collection[str] = (), gone: Collection[str] = ()) -> None:
         """Refuse a plan that cannot be carried out.
 
         Args:
             plan: The plan.
             done: Tasks that have a result already.
+            gone: Tasks that will have none.
 
         Raises:
             ConfigurationError: It cannot.
         """
         if not isinstance(plan, Plan):
             raise ConfigurationError(f"a plan must be a Plan; found {checks.shown(plan)}")
-        wrong = faults(plan, list(self.members), self.max_tasks, done)
+        wrong = self.faults_of(plan, done, gone)
         if wrong:
             raise ConfigurationError(f"the plan cannot be carried out: {'; '.join(wrong)}")
+
+    def faults_of(self, plan: Plan, done: Collection[str] = (), gone: Collection[str] = ()) -> list[str]:
+        """What keeps a plan from being carried out, in words; the arguments are `check_plan`'s.
+
+        What is done already stands in a second plan, too, and is no task to be counted.
+        """
+        most = self.max_tasks + sum(name in done for name in plan.ids)
+        again = [
+            f"task {name!r} failed before; a new try needs a new id" for name in plan.ids if name in gone
+        ]
+        return [*faults(plan, list(self.members), most, done), *again]
 
     def only_task(self, request: str) -> Plan:
         """The plan of a crew of one."""

@@ -12,6 +12,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 _FROZEN = ConfigDict(frozen=True)
+RESERVED = ("plan", "answer")
+"""What records call the planner's and the aggregator's calls."""
 
 Source = Literal["planner", "repaired", "fallback", "given", "edited"]
 """Who a plan is from: the planner; the planner, asked again; nobody, so that each agent has one task; the
@@ -127,6 +129,10 @@ def _task_faults(task: Task, agents: Collection[str], there: Collection[str]) ->
     if task.agent not in agents:
         listed = ", ".join(agents)
         found.append(f"task {task.id!r} is for {task.agent!r}, whom nobody knows; there are: {listed}")
+    if not task.id.strip():
+        found.append(f"a task of {task.agent!r} has no id")
+    if task.id in RESERVED:
+        found.append(f"task {task.id!r} needs another id: records call a call of the crew's own so")
     if not task.instructions.strip():
         found.append(f"task {task.id!r} has no instructions")
     found += [

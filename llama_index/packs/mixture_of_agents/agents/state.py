@@ -53,6 +53,7 @@ class CrewState(BaseModel):
         warnings: What looked suspicious.
         spent: What calls used that belong to no task.
         plans_made: How many plans were made.
+        asked: Whether someone is asked about the plan, and has not answered yet.
     """
 
     run_id: str = ""
@@ -66,6 +67,7 @@ class CrewState(BaseModel):
     warnings: list[Suspicion] = Field(default_factory=list)
     spent: list[Usage] = Field(default_factory=list)
     plans_made: int = 0
+    asked: bool = False
 
     @property
     def done(self) -> list[str]:
@@ -223,6 +225,7 @@ class LiveCrew:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("Only a task can work for a run.")
+        self.go_on()  # whoever works waits for no person
         self._working.add(task)
         try:
             yield

@@ -11,7 +11,7 @@ import contextvars
 import time
 import uuid
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from llama_index.core.base.llms.types import ChatMessage
 from workflows import Context, Workflow, step
@@ -36,7 +36,7 @@ from llama_index.packs.mixture_of_agents.agents.events import (
 )
 from llama_index.packs.mixture_of_agents.agents.options import MOST_TASKS, CrewSetup
 from llama_index.packs.mixture_of_agents.agents.planning import Done, Planned
-from llama_index.packs.mixture_of_agents.agents.plans import Plan, faults
+from llama_index.packs.mixture_of_agents.agents.plans import Plan
 from llama_index.packs.mixture_of_agents.agents.recollection import Recollection
 from llama_index.packs.mixture_of_agents.agents.results import TaskResult
 from llama_index.packs.mixture_of_agents.agents.state import (
@@ -56,6 +56,7 @@ from llama_index.packs.mixture_of_agents.errors import (
 from llama_index.packs.mixture_of_agents.events import DeadlineEvent
 
 T = TypeVar("T")
+Decided: TypeAlias = PlannedEvent | PlanQuestionEvent | AggregationEvent | None
 
 
 class CrewWorkflow(Workflow):
@@ -122,6 +123,8 @@ class CrewWorkflow(Workflow):
                     live, lambda: begin(ctx=ctx, start_event=start_event, run_id=run_id, **kwargs)
                 )
                 live.arm(self.setup.timeout, lambda: _strike(handler))
+                if start_event is None:  # taken up again where a person was waited for, or goes on at once
+                    live.pause()
                 live.watch = asyncio.ensure_future(_end_with(live, handler))
                 return handler
 
@@ -146,20 +149,20 @@ class CrewWorkflow(Workflow):
         self._tell(ctx, PlanEvent(plan=_sure(state.plan), faults=planned.faults))
         return await self._confirmed(ctx, state)
 
-    @step
-    async def decide(
-        self, ctx: Context[CrewState], ev: PlanDecisionEvent
-    ) -> PlannedEvent | PlanQuestionEvent | AggregationEvent:
-        """Take in what someone says to the plan."""
+    @step(num_workers=1)
+    async def decide(self, ctx: Context[CrewState], ev: PlanDecisionEvent) -> Decided:
+        """Take in what someone says to the plan; the first word counts, later ones find the plan at work."""
         state = await ctx.store.get_state()
+        if not state.asked:
+            return None
         if not ev.approved:
             raise PlanRejectedError(f"the plan was rejected{f': {ev.reason}' if ev.reason else ''}")
-        plan = state.plan if ev.plan is None else ev.plan.model_copy(update={"source": "edited"})
-        wrong = faults(_sure(plan), list(self.setup.members), self.setup.max_tasks, state.done)
+        plan = _sure(state.plan) if ev.plan is None else ev.plan.model_copy(update={"source": "edited"})
+        wrong = self.setup.faults_of(plan, state.done, state.gone)
         if wrong:
-            return PlanQuestionEvent(plan=_sure(plan), drawn=_sure(plan).as_text(), faults=wrong)
+            return PlanQuestionEvent(plan=plan, drawn=plan.as_text(), faults=wrong)
         current_crew().go_on()
-        await ctx.store.set_state(state.changed(plan=plan))
+        await ctx.store.set_state(state.changed(plan=plan, asked=False))
         return PlannedEvent()
 
     @step
@@ -262,11 +265,12 @@ class CrewWorkflow(Workflow):
             return PlannedEvent()
         live.pause()
         if self.setup.confirm == "events":
+            await ctx.store.set_state(state.changed(asked=True))
             return PlanQuestionEvent(plan=plan, drawn=plan.as_text())
         changed = await ask_for_consent(self.setup.confirm, plan)
         live.go_on()
         if changed is not plan:
-            self.setup.check_plan(changed, state.done)
+            self.setup.check_plan(changed, state.done, state.gone)
             await ctx.store.set_state(state.changed(plan=changed))
         return PlannedEvent()
 
