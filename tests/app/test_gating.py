@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from llama_index.packs.mixture_of_agents.app import gating
 from llama_index.packs.mixture_of_agents.app.commands import app
+from llama_index.packs.mixture_of_agents.gate.training import Recipe
 from tests.gate.recorded_answers import samples, written
 
 COSTS = ("--costs", "tiny=0.001", "--costs", "small=0.002", "--costs", "large=0.1")
@@ -50,3 +53,52 @@ def test_costs_that_are_none_are_refused_by_both(cost: str, said: str, answers: 
         assert (refused.exit_code, refused.stdout) == (2, "")
         assert said in refused.stderr
     assert not Path("other").exists()
+
+
+def test_a_terminal_is_told_what_takes_long_and_a_pipe_is_not(
+    answers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    assert moa("train", answers, "-o", "gate").stderr == ""
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    gating.train(answers, Path("gate"), Recipe(), "number", None, as_json=True)
+    assert "learning of 60 questions" in screen.getvalue()
+
+
+def test_the_table_is_for_people_and_pipes_and_json_for_programs(answers: Path) -> None:
+    moa("train", answers, "-o", "gate")
+    table = moa("eval", answers, "--gate", "gate").stdout.splitlines()
+    names = [row.split("\t")[0] for row in table[1:-1]]
+    for wanted in ("gate", "best single (large)", "majority", "weighted vote", "oracle"):
+        assert wanted in names
+    assert {len(row.split("\t")) for row in table[:-1]} == {7}
+    assert table[-1].startswith("60 questions; the dearest is large; the gate asked tiny 100.0%")
+    found = json.loads(moa("eval", answers, "--gate", "gate", "--json").stdout)
+    assert [line["name"] for line in found["lines"]] == names
+    assert all(line["interval"][0] <= line["accuracy"] <= line["interval"][1] for line in found["lines"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is empty"),
+        ("{}\n", "line 1 is not of the form"),
+        ('{"question": "q", "answer": "?"}\n', "no answer"),
+    ],
+)
+def test_files_that_cannot_be_learned_from_are_refused(text: str, said: str) -> None:
+    Path("bad.jsonl").write_text(text, encoding="utf-8")
+    refused = moa("train", "bad.jsonl", "-o", "gate")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert said in refused.stderr
+    assert not Path("gate").exists()
+
+
+def test_right_answers_of_a_trace_may_hold_any_character(tmp_path: Path) -> None:
+    file = tmp_path / "right.jsonl"
+    file.write_text('\ufeff{"question": "a\u2028b", "answer": 3}\n', encoding="utf-8")
+    assert gating.right_answers(file) == {"a\u2028b": "3"}

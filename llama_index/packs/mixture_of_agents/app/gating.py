@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,9 @@ def train(
 
     reader = Reader(extract)
     embed_model = embedding_named(recipe.embed) if recipe.embed is not None else None
-    gate = trained(cases_of(samples_at(path, answers), reader), reader, recipe, embed_model)
+    cases = cases_of(samples_at(path, answers), reader)
+    with _busy(f"learning of {len(cases)} questions"):
+        gate = trained(cases, reader, recipe, embed_model)
     save_gate(gate, output)
     facts = {"gate": str(output), "kind": gate.name, "models": list(gate.models), **gate.facts}
     _print(json.dumps(facts, indent=2) if as_json else _told(facts))
@@ -78,18 +81,19 @@ def evaluation_of(
     check_costs(costs, models)
     jury, facts = getattr(gate, "jury", None), getattr(gate, "facts", {})
     reader = jury.reader if jury is not None else Reader()
-    return asyncio.run(
-        evaluated(
-            gate,
-            cases_of(samples, reader, models),
-            models,
-            reader,
-            costs={**facts.get("costs", {}), **costs},
-            accuracies=facts.get("accuracies"),
-            jury=jury,
-            seed=seed,
+    with _busy(f"asking the gate {len(samples)} questions"):
+        return asyncio.run(
+            evaluated(
+                gate,
+                cases_of(samples, reader, models),
+                models,
+                reader,
+                costs={**facts.get("costs", {}), **costs},
+                accuracies=facts.get("accuracies"),
+                jury=jury,
+                seed=seed,
+            )
         )
-    )
 
 
 def samples_at(path: Path, answers: Path | None = None) -> list[Sample]:
@@ -111,7 +115,7 @@ def samples_at(path: Path, answers: Path | None = None) -> list[Sample]:
             f"{path} is a trace: it does not say which answers were right. Give them with --answers FILE, "
             'one JSON object a line: {"run": ID or "question": TEXT, "answer": RIGHT}.'
         )
-    return samples_of(read_trace(path), _right_answers(answers))
+    return samples_of(read_trace(path), right_answers(answers))
 
 
 def samples_of(runs: Sequence[RunRecord], right: Mapping[str, str]) -> list[Sample]:
@@ -141,7 +145,12 @@ def _first_round(run: RunRecord) -> dict[str, str]:
     return {record.proposer: record.text for record in records if isinstance(record, Proposal)}
 
 
-def _right_answers(path: Path) -> dict[str, str]:
+def right_answers(path: Path) -> dict[str, str]:
+    """Right answers of a file, by run or question.
+
+    Raises:
+        ConfigurationError: It cannot be read, or a line is not of the form.
+    """
     right = {}
     try:
         for line in path.read_text(encoding="utf-8-sig").split("\n"):
@@ -154,6 +163,18 @@ def _right_answers(path: Path) -> dict[str, str]:
             '{"run": ID or "question": TEXT, "answer": RIGHT}.'
         ) from error
     return right
+
+
+@contextmanager
+def _busy(doing: str) -> Iterator[None]:
+    """Say on a terminal what is being done; thousands of questions take a minute."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(doing):
+        yield
 
 
 def _is_trace(path: Path) -> bool:

@@ -76,8 +76,8 @@ def train(
     """Make a gate of recorded answers.
 
     Each line of the file is one question: {"question": ..., "answer": ..., "responses": {model: text}}.
-    The same file, options and seed give the same bytes. Without all costs, the model most often right
-    counts as the dearest.
+    The same questions, options and seed give the same bytes, in whatever order the lines are. Without all
+    costs, the model most often right counts as the dearest.
 
     [bold]Examples[/bold]
 
