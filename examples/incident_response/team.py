@@ -82,7 +82,7 @@ def crew(tools: IncidentTools, llm: Any, *, small: bool, planner: Any = None, **
         planner: Another model to plan.
         **options: As for `Crew`.
     """
-    plans = planner or (Proposer(llm, max_tokens=200, temperature=0.0, seed=1) if small else llm)
+    plans = planner or (Proposer(llm, max_tokens=320, temperature=0.0, seed=1) if small else llm)
     made = Crew(
         members(tools, llm, small=small),
         plans,
@@ -91,7 +91,7 @@ def crew(tools: IncidentTools, llm: Any, *, small: bool, planner: Any = None, **
         confirm=_both(simple if small else complete, options.pop("confirm", None)),
         check=lambda text, sources: grounded(text, sources) or denies(text, sources),
         **{
-            "max_tasks": 6,
+            "max_tasks": 4 if small else 6,
             "max_concurrency": 3,
             "task_timeout": None,
             "timeout": None,
