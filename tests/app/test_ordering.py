@@ -240,6 +240,27 @@ def test_a_run_leaves_a_trace_unless_that_is_refused(tmp_path: Path) -> None:
     assert "A secret?" not in redacted.read_text()
 
 
+@pytest.mark.parametrize("redact", ["true", '["secret"]'])
+def test_what_a_file_leaves_out_of_traces_stays_left_out_wherever_they_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redact: str
+) -> None:
+    (tmp_path / "moa.toml").write_text(
+        f'proposers = ["scripted:a"]\nnum_layers = 2\n[trace]\npath = "runs.jsonl"\nredact = {redact}\n'
+    )
+    words = ("ask", "A secret?", "--config", "moa.toml")
+    assert moa(*words, "--trace-dir", "ordered").exit_code == 0
+    assert moa(*words, "--redact").exit_code == 0
+    monkeypatch.setenv("MOA_TRACE_DIR", "of the environment")
+    assert moa(*words).exit_code == 0
+    traces = list(tmp_path.rglob("*.jsonl"))
+    assert sorted(path.relative_to(tmp_path).parts[0] for path in traces) == [
+        "of the environment",
+        "ordered",
+        "runs.jsonl",
+    ]
+    assert not any("secret?" in path.read_text() for path in traces)
+
+
 def test_a_trace_that_cannot_be_written_is_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -60,15 +60,24 @@ def configured(order: Order) -> Configured:
         stop_early=_early_stop(order, config),
         budget=_budget(order, config),
     )
-    if _traces_by_itself(order, config):
-        return Configured(config.updated(**changes), replace(order, trace=False))
-    return Configured(config.updated(**changes, trace=None), order)
+    trace = _trace(order, config)
+    return Configured(
+        config.updated(**changes, trace=trace), order if trace is None else replace(order, trace=False)
+    )
 
 
-def _traces_by_itself(order: Order, config: MixtureConfig) -> bool:
-    """Whether the file says how runs are written down, and nobody ordered otherwise."""
-    ordered = not order.trace or order.trace_dir is not None or order.redact
-    return config.trace is not None and not ordered
+def _trace(order: Order, config: MixtureConfig) -> dict[str, Any] | None:
+    """How the file says that runs are written down, in the folder that was ordered; None to go by the order.
+
+    What the file leaves out of traces stays left out, wherever they go: the folder may come from a variable.
+    """
+    said = config.trace
+    if said is None or not order.trace:
+        return None
+    place = (
+        given(path=said.path, folder=said.folder) if order.trace_dir is None else {"folder": order.trace_dir}
+    )
+    return {**place, "redact": order.redact or said.redact}
 
 
 def _proposers(order: Order, config: MixtureConfig) -> list[Any] | None:
