@@ -6,17 +6,18 @@ from typing import Any
 
 import pytest
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
-from llama_index.llms.openai_like import OpenAILike
 
 from llama_index.packs.mixture_of_agents import Proposer
 from llama_index.packs.mixture_of_agents.fingerprints import settings_hash
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 
+openai_like: Any = pytest.importorskip("llama_index.llms.openai_like")
+
 HERE = {"model": "m", "api_base": "http://127.0.0.1:1/v1", "api_key": "k"}
 
 
 def named(**settings: Any) -> str:
-    return Proposer(OpenAILike(**{**HERE, **settings})).identity.settings
+    return Proposer(openai_like.OpenAILike(**{**HERE, **settings})).identity.settings
 
 
 @pytest.mark.parametrize(

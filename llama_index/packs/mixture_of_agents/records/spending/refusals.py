@@ -10,7 +10,8 @@ from llama_index.packs.mixture_of_agents.records.spending.degrading import Plan
 _WHAT_TO_DO = {
     "price": (
         "No price is known for {who}, so a budget in USD cannot be kept. Give it one, in USD per million "
-        'tokens: prices={{"{key}": {{"input": ..., "output": ...}}}}, to the pack, or to the Budget where '
+        'tokens: prices={{"{key}": {{"input": ..., "output": ...}}}}, to the pack, to the table prices of '
+        "a configuration, or to the Budget where "
         "you made one; or limit tokens or seconds."
     ),
     "tokens": (

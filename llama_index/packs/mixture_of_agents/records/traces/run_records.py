@@ -142,5 +142,5 @@ def choose_run(runs: Sequence[RunRecord], run_id: str | None) -> RunRecord:
     if len(chosen) == 1:
         return chosen[0]
     ids = ", ".join(run.run_id for run in list(runs)[:20]) or "none"
-    what = "several runs" if chosen else "no such run"
-    raise TraceError(f"There are {what}{f' for {run_id!r}' if run_id else ''}. Say which, of these: {ids}.")
+    what = "are several runs" if chosen else "is no such run"
+    raise TraceError(f"There {what}{f' for {run_id!r}' if run_id else ''}. Say which, of these: {ids}.")
