@@ -10,7 +10,7 @@ from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, ToolCallBlock
 
 from llama_index.packs.mixture_of_agents import ConfigurationError, MixtureOfAgentsPack
-from llama_index.packs.mixture_of_agents.agents import mixture_tool
+from llama_index.packs.mixture_of_agents.agents import Crew, Member, mixture_tool
 from llama_index.packs.mixture_of_agents.testing import LatencyLLM, ScriptedLLM
 from tests.agents.crews import crew_of
 
@@ -69,6 +69,41 @@ async def test_a_mixture_whose_proposer_asks_it_again_comes_to_an_end() -> None:
     assert str(response) == "mixed"
     refused = [call for call in llm.calls if "mixtures are at work inside each other" in call.text]
     assert refused
+    assert len(llm.calls) <= 8
+
+
+@pytest.mark.parametrize("is_guarded", [True, False])
+async def test_one_that_asks_itself_comes_to_an_end_with_one_call_in_flight(is_guarded: bool) -> None:
+    packs: list[MixtureOfAgentsPack] = []
+
+    async def ask_mixture(question: str) -> str:
+        """Ask."""
+        return str(await packs[0].arun(question))
+
+    def script(messages: Any) -> Any:
+        return "enough" if messages[-1].role == MessageRole.TOOL else asks()
+
+    llm = caller(script)
+    holder = SimpleNamespace(arun=lambda question: packs[0].arun(question))
+    tools: list[Any] = [mixture_tool(holder) if is_guarded else ask_mixture]
+    agent = FunctionAgent(name="again", tools=tools, llm=llm)
+    final = ScriptedLLM("mixed")
+    packs.append(MixtureOfAgentsPack(final, [agent], num_layers=2, max_concurrency=1, timeout=20))
+    assert str(await packs[0].arun("Why?")) == "mixed"
+    assert len(llm.calls) <= 8
+
+
+async def test_a_crew_whose_member_asks_it_again_comes_to_an_end_with_one_task_at_once() -> None:
+    crews: list[Crew] = []
+
+    async def ask_mixture(question: str) -> str:
+        """Ask."""
+        return str(await crews[0].arun(question))
+
+    llm = caller(lambda messages: "enough" if messages[-1].role == MessageRole.TOOL else asks())
+    again = Member("again", "asks again", llm, tools=[ask_mixture])
+    crews.append(Crew([again], max_concurrency=1, timeout=20))
+    assert str(await crews[0].arun("Why?")) == "enough"
     assert len(llm.calls) <= 8
 
 

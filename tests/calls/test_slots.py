@@ -295,3 +295,59 @@ sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
 """
     done = subprocess.run([sys.executable, "-c", script], timeout=50, check=False, capture_output=True)
     assert done.returncode == 7, done.stderr
+
+
+# Calls that ask the same thing again.
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+async def test_a_call_lends_its_slot_to_what_it_waits_for(limit: int) -> None:
+    slots = CallSlots(limit)
+
+    async def asks(deeper: int) -> int:
+        async with slots.hold():
+            parts = [asks(deeper - 1), asks(deeper - 1)] if deeper else []
+            return 1 + sum(await asyncio.gather(*parts))
+
+    found = await asyncio.wait_for(asyncio.gather(*(asks(3) for _ in range(3))), 10)
+    assert found == [15, 15, 15]
+
+
+async def test_no_more_calls_work_than_there_are_slots_also_inside_others() -> None:
+    slots, at_work, most = CallSlots(3), 0, 0
+
+    async def works() -> None:
+        nonlocal at_work, most
+        at_work += 1
+        most = max(most, at_work)
+        await asyncio.sleep(0.001)
+        at_work -= 1
+
+    async def asks(deeper: int) -> None:
+        async with slots.hold():
+            await works()
+            if deeper:
+                await asyncio.gather(*(asks(deeper - 1) for _ in range(3)))
+            await works()
+
+    await asyncio.wait_for(asyncio.gather(*(asks(2) for _ in range(4))), 20)
+    assert most == 3
+    assert not slots._waiting
+
+
+async def test_what_outlives_the_call_that_lent_waits_for_a_slot_of_its_own() -> None:
+    slots, goes_on = CallSlots(1), asyncio.Event()
+
+    async def later() -> None:
+        await goes_on.wait()
+        async with slots.hold():
+            pass
+
+    async with slots.hold():
+        left = asyncio.ensure_future(later())
+        await asyncio.sleep(0)
+    async with slots.hold():
+        goes_on.set()
+        await asyncio.sleep(0.01)
+        assert not left.done()
+    await asyncio.wait_for(left, 5)

@@ -52,6 +52,7 @@ from llama_index.packs.mixture_of_agents.runs.live_run import (
     current_run,
 )
 from llama_index.packs.mixture_of_agents.runs.mixture import seat_mixture
+from llama_index.packs.mixture_of_agents.runs.nesting import go_deeper
 from llama_index.packs.mixture_of_agents.runs.options import MixtureOptions
 from llama_index.packs.mixture_of_agents.runs.progress import Progress
 from llama_index.packs.mixture_of_agents.runs.states import MixtureState
@@ -122,6 +123,7 @@ class MixtureOfAgentsWorkflow(Workflow):
 
         Raises:
             ConfigurationError: The question is empty, or the checkpoint belongs to another.
+            MixtureError: Too many mixtures ask inside each other.
         """
         resumes = ctx is not None and ctx.is_running
         if not isinstance(start_event, AskEvent) and not resumes:
@@ -134,6 +136,7 @@ class MixtureOfAgentsWorkflow(Workflow):
         run_id, begin = kwargs.pop("run_id", None) or uuid.uuid4().hex, super().run
 
         def begun() -> WorkflowHandler:
+            go_deeper()
             run = live_run(self.mixture, self._slots, start_event, run_id)
             run.streams, run.aggregator_options = streams, aggregator_options or {}
             try:

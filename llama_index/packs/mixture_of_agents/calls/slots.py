@@ -1,7 +1,8 @@
 """A limit on calls in flight that holds across runs, event loops and threads.
 
-An asyncio.Semaphore belongs to one loop; this one belongs to the process. It does not know what the
-calls are.
+An asyncio.Semaphore belongs to one loop; this one belongs to the process. A call that asks the same mixture
+again, through a tool, waits for what it asked: it lends its slot, or both would wait for ever. What the calls
+are is not known here.
 """
 
 from __future__ import annotations
@@ -10,9 +11,16 @@ import asyncio
 import os
 import threading
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
+
+_lent: ContextVar[Mapping[CallSlots, CallSlots]] = ContextVar(
+    "mixture_of_agents_lent_slots", default=MappingProxyType({})
+)
+"""The slot that the call at work here holds of each limit, as a limit of one for what it asks."""
 
 
 class CallSlots:
@@ -26,6 +34,7 @@ class CallSlots:
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
+        self._is_over = False
         self._begin()
 
     def _begin(self) -> None:
@@ -40,15 +49,33 @@ class CallSlots:
         if self._limit is None:
             yield
             return
-        if self._pid != os.getpid():
-            self._begin()  # whoever held or awaited a slot did not come along through the fork
-        await self._acquire()
+        lent = _lent.get().get(self)
+        slots = self if lent is None or lent._is_over or self._has_free() else lent
+        await slots._acquire()
+        try:
+            async with self._lending():
+                yield
+        finally:
+            slots._release()
+
+    @asynccontextmanager
+    async def _lending(self) -> AsyncIterator[None]:
+        """Within the block, calls that come from here have this slot, one after another."""
+        before, mine = _lent.get(), CallSlots(1)
+        _lent.set({**before, self: mine})
         try:
             yield
         finally:
-            self._release()
+            _lent.set(before)
+            mine._is_over = True  # whoever was left behind has no slot any more
+
+    def _has_free(self) -> bool:
+        with self._lock:
+            return bool(self._free)
 
     async def _acquire(self) -> None:
+        if self._pid != os.getpid():
+            self._begin()  # whoever held or awaited a slot did not come along through the fork
         turn = self._take_or_queue()
         if turn is None:
             return
