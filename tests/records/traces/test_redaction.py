@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import time
+from collections.abc import AsyncIterator, Generator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -187,6 +190,47 @@ def test_all_contents_can_be_left_out(tmp_path: Path) -> None:
     assert run.ended is not None
     assert run.ended.usage.prompt_tokens is None  # bob's call failed
     assert run.answer == summary("Ada proposes. The answer is 4")
+
+
+class LookingUp:
+    """An agent's run that looks one thing up."""
+
+    async def stream_events(self) -> AsyncIterator[Any]:
+        said = SimpleNamespace(content="Ada, 36", is_error=False)
+        yield SimpleNamespace(tool_name="look_up", tool_kwargs={"of": "Ada"}, tool_output=said)
+
+    def __await__(self) -> Generator[Any, None, str]:
+        yield from asyncio.sleep(0).__await__()
+        return "A woman of 36."
+
+
+class Clerk:
+    """An agent that looks things up."""
+
+    name = "clerk"
+
+    def run(self, **asked: Any) -> LookingUp:
+        return LookingUp()
+
+
+@pytest.mark.parametrize("redact", [True, ["Ada"], lambda text: "-"])
+def test_what_an_agents_tools_said_is_left_out_too(redact: Redact) -> None:
+    uses = [{"tool": "look_up", "arguments": {"of": "Ada"}, "output": "Ada, 36", "is_error": False}]
+    routing = {"layers": [{"layer": 0, "overflow": "drop"}]}
+    details = {"finish_reason": "stop", "retries": 1, "tool_calls": uses, "sparse_moe": routing}
+    kept = Redaction(redact).details(details)
+    assert "Ada" not in json.dumps(kept)
+    assert (kept["finish_reason"], kept["retries"], kept["sparse_moe"]) == ("stop", 1, routing)
+    assert (kept["tool_calls"][0]["tool"], kept["tool_calls"][0]["is_error"]) == ("look_up", False)
+    assert Redaction(False).details(details) == details
+
+
+async def test_no_details_of_an_agents_work_are_in_a_trace_without_texts(tmp_path: Path) -> None:
+    trace = Trace(tmp_path / "t.jsonl", redact=True)
+    pack = MixtureOfAgentsPack(ScriptedLLM("judged", model="judge"), [Clerk()], 2, trace=trace)
+    response = await pack.arun("Who?")
+    assert "Ada" in json.dumps(response.proposals[0].details)
+    assert "Ada" not in (tmp_path / "t.jsonl").read_text()
 
 
 def test_a_summary_tells_length_and_equality_and_nothing_for_nothing() -> None:

@@ -94,7 +94,7 @@ def outcome_of(
         latency_seconds=record.latency_seconds,
         retries=retries if isinstance(retries, int) else None,
         source=source,
-        details=record.details,
+        details=redaction.details(record.details),
     )
 
 

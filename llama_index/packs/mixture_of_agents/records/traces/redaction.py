@@ -71,6 +71,8 @@ _SHORTEST = 16
 _NAMES = ("bearer", "authorization", "key", "token")
 _STRUCTURE = frozenset({"role", "block_type", "image", "audio", "video", "data"})
 """Fields of a message whose texts nobody wrote."""
+_NAMED = frozenset({"finish_reason", "source", "tool"})
+"""Likewise, of the details of an answer."""
 
 
 def scrubbed(text: str) -> str:
@@ -179,6 +181,15 @@ class Redaction:
         if self._whole:
             return {"redacted": summary(json.dumps(plain))}
         return plain if self._rewrite is None else self._rewritten(plain)
+
+    def details(self, details: Mapping[str, Any]) -> dict[str, Any]:
+        """What else is known of an answer: what an agent's tools were asked and said is text, too."""
+        if self._rewrite is None:
+            return dict(details)
+        return {
+            name: held if name == "sparse_moe" else self._rewritten(cleaned(held), name, kept=_NAMED)
+            for name, held in details.items()
+        }
 
     def _rewritten(self, value: Any, field: str = "", kept: frozenset[str] = frozenset()) -> Any:
         if isinstance(value, str):
