@@ -197,3 +197,18 @@ def test_feedback_that_says_nothing_or_two_things_is_refused() -> None:
     moa("ask", QUESTION, "--models", "scripted:judge", "--quiet")
     stranger = moa("gate", "feedback", "--gate", "gate", "--answer", "5")
     assert "it knows nothing of judge" in stranger.stderr
+
+
+@pytest.mark.usefixtures("gate", "says")
+def test_texts_left_out_of_a_trace_are_not_taken_for_answers() -> None:
+    moa("ask", QUESTION, *GATED, "--quiet", "--redact")
+    told = moa("gate", "feedback", "--gate", "gate", "--answer", "5")
+    assert told.exit_code == 2
+    assert "texts are left out of its trace" in told.stderr
+    assert learned() == {}
+    Path("right.jsonl").write_text(json.dumps({"question": QUESTION, "answer": "5"}), encoding="utf-8")
+    run = json.loads(moa("trace", "ls", "--json").stdout)[0]["run"]
+    Path("right.jsonl").write_text(json.dumps({"run": run, "answer": "5"}), encoding="utf-8")
+    made = moa("gate", "train", "logs/moa", "--answers", "right.jsonl", "-o", "other")
+    assert made.exit_code == 2
+    assert "texts are left out of the trace" in made.stderr

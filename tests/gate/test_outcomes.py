@@ -142,3 +142,17 @@ def test_what_others_learn_is_seen_within_a_second(tmp_path: Path) -> None:
     clock.now += 1
     assert beliefs.now()[SMALL].count == 1
     assert beliefs.now() is beliefs.now()
+
+
+def test_a_store_that_breaks_costs_what_is_new_and_no_answer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, path = Clock(), tmp_path / "outcomes.sqlite"
+    store = OutcomeStore(path, "g")
+    store.keep([outcome("r", True)])
+    beliefs = Beliefs(store, 50.0, clock)
+    known = beliefs.now()
+    path.write_bytes(b"not a database any more, by any means" * 100)
+    clock.now += 2
+    assert beliefs.now() is known
+    assert "cannot be read" in caplog.text

@@ -36,6 +36,8 @@ def feedback(
     online, record = load_online(folder), run_named(run, run_id)
     if record.ended is None or not record.answer:
         raise ConfigurationError(f"The run {record.run_id} has no answer ({record.status}).")
+    if record.started.redacted:
+        raise ConfigurationError(f"The run {record.run_id} says nothing: texts are left out of its trace.")
     response = _response(record)
     online.check([proposal.proposer for proposal in response.proposals])
     learned = online.feedback(response, right=right, answer=answer, question=record.question_text)

@@ -126,8 +126,14 @@ def samples_of(runs: Sequence[RunRecord], right: Mapping[str, str]) -> list[Samp
         right: A run's id or its question -> the right answer.
 
     Raises:
-        ConfigurationError: No run's right answer is known.
+        ConfigurationError: No run's right answer is known, or texts are left out of its trace.
     """
+    hidden = [run.run_id for run in runs if run.started.redacted]
+    if hidden:
+        raise ConfigurationError(
+            f"{len(hidden)} of {len(runs)} runs say nothing, {hidden[0]} among them: texts are left out of "
+            "the trace. Leave such traces out."
+        )
     samples = [
         Sample(id=run.run_id, question=run.question_text, answer=answer, responses=_first_round(run))
         for run in runs

@@ -6,12 +6,16 @@ The prior is worth so many outcomes that come out as the trained gate expected, 
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.gate.outcomes import Key, Outcome, OutcomeStore, Tally
+
+_logger = logging.getLogger(__name__)
 
 EDGE = 1e-6
 """No chance is taken to be nearer to 0 or to 1."""
@@ -69,24 +73,36 @@ class Beliefs:
         self, store: OutcomeStore, prior_weight: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._store, self._prior_weight, self._clock = store, prior_weight, clock
-        self._held: tuple[float, Mapping[Key, Estimate]] | None = None
+        self._read_at = -math.inf
+        self._held: Mapping[Key, Estimate] = {}
 
     def now(self) -> Mapping[Key, Estimate]:
         """What is believed; the same object while nothing was read anew."""
-        held, at = self._held, self._clock()
-        if held is None or at - held[0] >= _FRESH:
-            tallies = {key: tally for key, tally in self._store.tallies().items() if tally.count > 0}
-            read = {key: Estimate.of(tally, self._prior_weight) for key, tally in tallies.items()}
-            self._held = held = (at, held[1] if held is not None and held[1] == read else read)
-        return held[1]
+        at = self._clock()
+        if at - self._read_at >= _FRESH:
+            self._read_at = at
+            read = self._read()
+            self._held = self._held if read is None or read == self._held else read
+        return self._held
 
     def learn(self, outcomes: list[Outcome]) -> None:
         """Keep outcomes."""
         if outcomes:
             self._store.keep(outcomes)
-            self._held = None
+            self._read_at = -math.inf
 
     def reset(self) -> int:
         """Forget all of them; how many there were."""
-        self._held = None
+        self._read_at = -math.inf
         return self._store.reset()
+
+    def _read(self) -> Mapping[Key, Estimate] | None:
+        """What the store holds; None, and a warning, where it cannot be read: that costs no answer."""
+        try:
+            tallies = self._store.tallies()
+        except ConfigurationError as error:
+            _logger.warning("%s What was read before stands.", error)
+            return None
+        return {
+            key: Estimate.of(tally, self._prior_weight) for key, tally in tallies.items() if tally.count > 0
+        }
