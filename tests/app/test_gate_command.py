@@ -10,6 +10,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from llama_index.packs.mixture_of_agents.app.commands import app
+from llama_index.packs.mixture_of_agents.app.ordering import Order, pack_for
+from llama_index.packs.mixture_of_agents.gate.capacity import Capacity
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 from tests.app.conftest import Program
 from tests.gate.recorded_answers import samples, written
@@ -212,3 +214,24 @@ def test_texts_left_out_of_a_trace_are_not_taken_for_answers() -> None:
     made = moa("gate", "train", "logs/moa", "--answers", "right.jsonl", "-o", "other")
     assert made.exit_code == 2
     assert "texts are left out of the trace" in made.stderr
+
+
+@pytest.mark.usefixtures("says")
+def test_limits_of_a_file_hold_with_a_gate_and_for_the_embedded_default(gate: Path) -> None:
+    Path("moa.toml").write_text(
+        'proposers = ["scripted:tiny", "scripted:small", "scripted:large"]\naggregator = "scripted:judge"\n'
+        f'num_layers = 2\nfinish = "vote"\ngate = "{gate}"\nmax_retries = 0\n'
+        "[limits.tiny]\nrequests_per_minute = 1\n",
+        encoding="utf-8",
+    )
+    assert "With the gate (cascade) this is the most" in moa("plan", QUESTION, "--config", "moa.toml").stdout
+    Path("rows.txt").write_text(f"{QUESTION}\n{QUESTION}\n", encoding="utf-8")
+    batch = ("batch", "rows.txt", "-o", "out.jsonl", "--concurrency", "1", "--config", "moa.toml")
+    done = moa(*batch, "--no-trace", "--quiet")
+    assert done.exit_code == 0, done.stderr
+    rows = [json.loads(line) for line in Path("out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["routed"][0]["asked"] for row in rows] == [["tiny", "small"], ["small", "large"]]
+    assert "tiny has no room" in rows[1]["routed"][0]["reason"]
+    Path("moa.toml").write_text("[limits.expert]\nin_flight = 1\n", encoding="utf-8")
+    pack = pack_for(Order(config="moa.toml"), prepares=False)
+    assert any(isinstance(policy, Capacity) for policy in pack.workflow.mixture.policies)
