@@ -383,7 +383,7 @@ async def test_proposals_that_others_answered_count_as_drafts_and_cost_nothing()
     run = simulated(Budget(1.0, prices=ONE_PRICE), facts)
     call = Call("run", 1, 0, "a", [], Sampling(), identity=facts.layers[0][0].identity)
     record = Proposal(proposer="a", layer=1, text="x" * 100)
-    run.policy.noted(call, record, Usage(cost_usd=5.0), "Checkpoint")
+    run.policy.noted(call, record, Usage(cost_usd=5.0), "AnswerCache")
     assert run.policy.report().spent_usd == 0
     assert await run.finish([record.text]) is not None
 

@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from llama_index.core.tools import FunctionTool
 from pydantic import PrivateAttr
 
 from llama_index.packs.mixture_of_agents import MixtureError, MixtureOfAgentsPack, MixtureResponse, Proposer
-from llama_index.packs.mixture_of_agents.errors import ConfigurationError
+from llama_index.packs.mixture_of_agents.errors import ConfigurationError, MixtureTimeoutError
 from llama_index.packs.mixture_of_agents.finishes import Rank, Sequential, Synthesize, Vote
 from llama_index.packs.mixture_of_agents.records.budget import Budget
 from llama_index.packs.mixture_of_agents.records.prices import Prices
@@ -210,3 +211,25 @@ async def test_runs_that_were_cut_hold_nothing_of_a_shared_budget() -> None:
     await asyncio.gather(*(ask(0.002 * number) for number in range(1, 60)))
     await asyncio.sleep(0.3)  # what was still under way comes to its end
     assert budget._shared.room("another").usd == pytest.approx(10.0 - budget.spent.usd)
+
+
+async def test_what_a_run_cost_before_it_was_killed_counts_when_it_goes_on(tmp_path: Path) -> None:
+    prices = {"*": {"input": 1, "output": 4}}
+    quick, late = ScriptedLLM("quick", model="quick"), LatencyLLM(latency=60, model="late")
+
+    def budgeted(budget: Budget, other: ScriptedLLM, timeout: float | None) -> MixtureOfAgentsPack:
+        return MixtureOfAgentsPack(
+            quick, [quick, other], 2, max_tokens=300, budget=budget, prices=prices, timeout=timeout
+        )
+
+    with pytest.raises(MixtureTimeoutError):
+        await budgeted(Budget(1.0), late, 0.3).arun("Why?", tmp_path / "run.json")
+    soon = LatencyLLM(latency=0, model="late")
+    budget = Budget(1.0, total=5.0)
+    response = await budgeted(budget, soon, None).arun("Why?", tmp_path / "run.json")
+    report = budget.report(response.run_id)
+    assert report is not None
+    assert report.spent_usd == pytest.approx(response.usage.cost_usd)
+    earlier = response.proposals[0].usage.cost_usd
+    assert earlier is not None
+    assert budget.spent.usd == pytest.approx((response.usage.cost_usd or 0) - earlier)

@@ -79,6 +79,11 @@ class Purse:
         elif place in self._out:
             self._known[place] = cost
 
+    def spent_before(self, cost: Amount) -> None:
+        """The run has cost so much before it was resumed; those it shares with were told then."""
+        self._spent = self._spent + cost
+        self._ledgers[0].spend(self._run_id, cost)
+
     def close(self) -> None:
         """The run is over: calls that are still out may be charged, all else is free again.
 

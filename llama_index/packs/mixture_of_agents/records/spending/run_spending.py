@@ -23,6 +23,8 @@ from llama_index.packs.mixture_of_agents.records.spending.purse import Purse
 from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal, Usage
 
 _WITHOUT = {"roles": ("no_roles", "fixed roles stand in"), "condense": ("no_condensing", "all is passed on")}
+_EARLIER = "Checkpoint"
+"""The policy that answers with what this very run has paid for before it was killed."""
 
 
 class RunBudget:
@@ -90,6 +92,8 @@ class RunBudget:
 
     def noted(self, call: Call, record: Proposal | Missing, usage: Usage, source: str) -> None:
         """Proposals of earlier policies count as drafts; a call without an answer may say what it used."""
+        if isinstance(record, Proposal) and source == _EARLIER:
+            self._purse.spent_before(self._bounds.used(call, record.text, record.usage))
         if isinstance(record, Proposal) and call.task == "propose":
             self._came(call, record)
         said = usage.cost_usd is not None or usage.prompt_tokens is not None
