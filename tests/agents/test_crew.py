@@ -417,3 +417,21 @@ def test_any_plan_comes_to_an_answer_in_the_order_of_its_needs(
             settled.add(record.task)
     names = [one.task for one in told.response.results] + [gone.task for gone in told.response.missing]
     assert sorted(names) == sorted(name for name, _, _ in tasks)
+
+
+async def test_a_planner_that_hangs_is_done_without_after_the_limit_of_a_task() -> None:
+    told = await followed(
+        crew_of(plans=ScriptedLLM(THREE, model="planner", latency=60), task_timeout=0.3, timeout=20)
+    )
+    assert told.response.plan is not None
+    assert told.response.plan.source == "fallback"
+    assert "no answer within 0.3 s" in str(told.response.missing[0])
+
+
+async def test_an_aggregator_that_hangs_costs_no_results() -> None:
+    slow = LatencyLLM(60, model="slow")
+    planner = ScriptedLLM([THREE], model="planner")
+    crew = Crew([member(name) for name in SKILLS], planner, slow, task_timeout=0.3, timeout=20, replans=False)
+    response = await crew.arun("So?")
+    assert "advice says so" in str(response)
+    assert [gone.task for gone in response.missing] == ["answer", "answer"]

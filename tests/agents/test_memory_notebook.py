@@ -8,8 +8,10 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -246,3 +248,37 @@ def test_a_relative_path_with_a_home_works(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("HOME", os.fspath(tmp_path))
     Notebook("~/deep/notes.db").remember("ann", "x")
     assert (tmp_path / "deep" / "notes.db").is_file()
+
+
+@pytest.mark.parametrize(
+    ("agent", "kind"), [("ann", "rumour"), ("ann", None), (None, "fact"), (" ", "fact"), (3, "fact")]
+)
+def test_a_note_that_could_not_be_read_again_is_not_written(
+    notebook: Notebook, agent: Any, kind: Any
+) -> None:
+    notebook.remember("ann", "one")
+    with pytest.raises(ToolError):
+        notebook.remember(agent, "two", kind=kind)
+    assert [note.text for note in notebook.inspect()] == ["one"]
+
+
+def test_a_file_that_was_damaged_is_said_whatever_is_done_with_it(notebook: Notebook) -> None:
+    notebook.remember("ann", "a note about cats")
+    notebook.erase()
+    notebook.path.write_bytes(b"no database at all " * 500)
+    done: list[Callable[[], object]] = [
+        lambda: notebook.remember("ann", "new"),
+        lambda: notebook.recall("ann", "cats"),
+        notebook.inspect,
+        notebook.agents,
+        lambda: notebook.forget("cats"),
+        notebook.erase,
+    ]
+    for one in done:
+        with pytest.raises(ToolError, match="cannot be used"):
+            one()
+
+
+def test_a_number_that_no_file_holds_is_refused(notebook: Notebook) -> None:
+    with pytest.raises(ToolError):
+        notebook.forget(10**30)

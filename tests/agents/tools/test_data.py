@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from llama_index.core.tools import FunctionTool
 
-from llama_index.packs.mixture_of_agents.agents.tools.consent import Confirm
+from llama_index.packs.mixture_of_agents.agents.tools.consent import Confirm, require_consent
 from llama_index.packs.mixture_of_agents.agents.tools.data import DataTools
 from llama_index.packs.mixture_of_agents.agents.tools.database import CsvFolder
 from llama_index.packs.mixture_of_agents.agents.tools.folder import DataFolder
@@ -110,3 +112,15 @@ async def test_a_required_column_must_exist(folder: DataFolder) -> None:
 def test_without_a_folder_there_is_no_tool_that_writes(folder: DataFolder) -> None:
     names = [tool.metadata.name for tool in DataTools(CsvFolder(folder)).tools()]
     assert names == ["list_tables", "describe_table", "query", "check_quality"]
+
+
+async def test_a_person_at_a_terminal_does_not_block_the_loop() -> None:
+    answered = threading.Event()
+
+    def at_a_terminal(description: str) -> bool:
+        return answered.wait(10)
+
+    asked = asyncio.ensure_future(require_consent(at_a_terminal, "saving a file"))
+    await asyncio.sleep(0.05)
+    answered.set()
+    await asyncio.wait_for(asked, 5)

@@ -41,7 +41,8 @@ class Crew:
         max_concurrency: Tasks done at once, over all runs of this crew.
         max_retries: Tries after the first, for a model's transient failures.
         timeout: Seconds for a run, without those a person is waited for; None for no limit.
-        task_timeout: Seconds for a task, where its member has no limit of its own; None for no limit.
+        task_timeout: Seconds for a task, and for a call of planner or aggregator, where whoever does it has
+            no limit of its own; None for no limit.
         replans: Whether a second plan is made, once, for what failed.
         confirm: Is shown the plan before it runs: a function that returns another plan, False to carry out
             nothing, or anything else to go on; or "events" for a `PlanQuestionEvent` on the stream that waits
@@ -82,7 +83,7 @@ class Crew:
             raise ConfigurationError(
                 f"a crew of {len(self.members)} needs a planner: pass an LLM; only a crew of one has none"
             )
-        speakers = _speakers(planner, aggregator, max_retries)
+        speakers = _speakers(planner, aggregator, max_retries, task_timeout)
         planning = None
         if planner is not None:
             planning = Planning(speakers[0], _skills(self.members.values()), max_tasks)
@@ -155,11 +156,14 @@ class Crew:
                 await handler.cancel_run()
 
 
-def _speakers(planner: Any, aggregator: Any, max_retries: int) -> list[Speaker]:
-    """The planner, and who writes the answer where that is someone else."""
+def _speakers(planner: Any, aggregator: Any, max_retries: int, seconds: float | None) -> list[Speaker]:
+    """The planner, and who writes the answer where that is someone else; one that hangs is stood in for."""
     given = [planner] if aggregator is None or aggregator is planner else [planner, aggregator]
     proposers = [one if isinstance(one, Proposer) else Proposer(one) for one in given if one is not None]
-    return [Speaker(proposer, max_retries) for proposer in proposers]
+    return [
+        Speaker(proposer, max_retries, seconds if proposer.timeout is None else proposer.timeout)
+        for proposer in proposers
+    ]
 
 
 def _skills(members: Any) -> dict[str, str]:

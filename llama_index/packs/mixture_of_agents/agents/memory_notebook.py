@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict
 
@@ -71,6 +71,8 @@ class Forgotten(BaseModel):
 class Notebook:
     """Notes of many agents in one file.
 
+    Whatever is done with a file that was damaged since it was opened raises a `ToolError`.
+
     Args:
         path: The file; it is made with its folder, for its owner's eyes only.
         embed_model: Ranks notes by meaning instead of by words; a LlamaIndex embedding model.
@@ -102,9 +104,10 @@ class Notebook:
             run_id: The run it comes from.
 
         Raises:
-            ToolError: There is no text, it is too long, or the agent's notebook is full.
+            ToolError: There is no text, it is too long or of another kind, or the agent's notebook is full.
         """
         text = _kept(text)
+        _refuse_other(agent, kind)
         vector = packed(self._embedder.get_text_embedding(text)) if self._embedder else None
         with self._writing() as connection:
             known = connection.execute("SELECT 1 FROM notes WHERE agent = ? AND text = ?", (agent, text))
@@ -162,7 +165,7 @@ class Notebook:
 
     def erase(self) -> bool:
         """Clear the file of what was forgotten; False where someone else held it all the time."""
-        with closing(tables.opened(self.path)) as connection:
+        with self._reading() as connection:
             return tables.erase(connection)
 
     @property
@@ -182,13 +185,16 @@ class Notebook:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        with closing(tables.opened(self.path)) as connection:
-            yield connection
+        try:
+            with closing(tables.opened(self.path)) as connection:
+                yield connection
+        except sqlite3.Error as error:
+            raise ToolError(f"the notebook {self.path.name!r} cannot be used: {error}") from error
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """One transaction, begun as a writer: one that reads first could not be let to write later."""
-        with closing(tables.opened(self.path)) as connection:
+        with self._reading() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -210,6 +216,14 @@ def _kept(text: object) -> str:
     return text.strip().encode("utf-8", errors="replace").decode("utf-8").replace("\0", " ")
 
 
+def _refuse_other(agent: object, kind: object) -> None:
+    """A note that could not be read again would keep all others from being read."""
+    if not isinstance(agent, str) or not agent.strip():
+        raise ToolError(f"a note is an agent's, by its name; found {shown(agent)}")
+    if kind not in get_args(NoteKind):
+        raise ToolError(f"a note is a fact or a preference; found {shown(kind)}")
+
+
 def _refuse_full(connection: sqlite3.Connection, agent: str) -> None:
     (count,) = connection.execute("SELECT count(*) FROM notes WHERE agent = ?", (agent,)).fetchone()
     if count >= MOST_NOTES:
@@ -222,6 +236,6 @@ def _chosen(which: object) -> list[int] | str:
             raise ToolError("name the notes to forget by id, or by words they have")
         return which
     ids = [which] if isinstance(which, int) else list(which) if isinstance(which, Iterable) else [which]
-    if not all(isinstance(one, int) and not isinstance(one, bool) for one in ids):
+    if not all(isinstance(one, int) and not isinstance(one, bool) and abs(one) < 2**63 for one in ids):
         raise ToolError(f"notes are forgotten by id or by words; found {shown(which)}")
     return [int(str(one)) for one in ids]

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
+from llama_index.packs.mixture_of_agents.calls.threads import in_thread
 from llama_index.packs.mixture_of_agents.errors import ToolError
 
 Confirm: TypeAlias = Callable[[str], "bool | Awaitable[bool]"]
@@ -20,7 +21,7 @@ async def require_consent(confirm: Confirm | None, description: str) -> None:
     """Ask for leave; return only with a yes.
 
     Args:
-        confirm: Whom to ask; None where nobody can be asked.
+        confirm: Whom to ask, a plain function in a thread; None where nobody can be asked.
         description: What is about to be done, with the place it is done to.
 
     Raises:
@@ -28,8 +29,11 @@ async def require_consent(confirm: Confirm | None, description: str) -> None:
     """
     if confirm is None:
         raise ToolError(f"not done: {description} needs a confirmation, and nobody is there to give one")
-    answer = confirm(description)
-    if inspect.isawaitable(answer):
-        answer = await answer
+    if inspect.iscoroutinefunction(confirm):
+        answer = await confirm(description)
+    else:  # one that asks at a terminal blocks
+        answer = await in_thread(lambda: confirm(description))
+        if inspect.isawaitable(answer):
+            answer = await answer
     if answer is not True:
         raise ToolError(f"not done: {description} was declined")
