@@ -50,6 +50,43 @@ async def test_a_server_that_does_not_run_is_refused(server: list[str]) -> None:
         await mcp_tools(server, seconds=5)
 
 
+def lying(mode: str) -> list[str]:
+    return [sys.executable, str(Path(__file__).with_name("lying_mcp_server.py")), mode]
+
+
+@needs_mcp
+async def test_what_a_server_says_of_a_tool_is_cut_and_orders_in_it_are_reported(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tool,) = await mcp_tools(lying("flood"), seconds=10)
+    assert len(tool.metadata.description or "") < 2_100
+    assert "tells to ignore instructions" in caplog.text
+    answer = await tool.acall(question="x")
+    assert answer.is_error
+    assert "TaskGroup" not in answer.content
+
+
+@needs_mcp
+async def test_a_server_of_too_many_tools_is_asked_for_by_name() -> None:
+    with pytest.raises(ConfigurationError, match="has 500 tools; name those you want"):
+        await mcp_tools(lying("many"), seconds=10)
+    assert len(await mcp_tools(lying("many"), only=["t3", "t7"], seconds=10)) == 2
+
+
+@needs_mcp
+async def test_a_schema_that_cannot_be_read_costs_only_its_own_tool() -> None:
+    with pytest.raises(ConfigurationError, match="cannot be used"):
+        await mcp_tools(lying("schema"), seconds=10)
+    (tool,) = await mcp_tools(lying("schema"), only=["ask"], seconds=10)
+    assert tool.metadata.name == "ask"
+
+
+@needs_mcp
+async def test_a_name_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="no model can call"):
+        await mcp_tools(lying("name"), seconds=10)
+
+
 @pytest.mark.parametrize("server", [[], "", [""], [3]])
 async def test_what_is_no_server_is_refused(server: object) -> None:
     with pytest.raises(ConfigurationError, match="a URL or the words"):
