@@ -20,8 +20,18 @@ from llama_index.packs.mixture_of_agents.gate.capped_gate import CappedDecision,
 from llama_index.packs.mixture_of_agents.gate.dispatch import Ranking, dispatch, ranked
 from llama_index.packs.mixture_of_agents.gate.limits import Limits
 from llama_index.packs.mixture_of_agents.gate.protocol import GateDecision
+from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.results import Decision, Proposal, Usage
-from tests.gate.limited_calls import assert_all_is_free, call, capacity_of, proposal, seat, start
+from tests.gate.limited_calls import (
+    Provider,
+    assert_all_is_free,
+    call,
+    capacity_of,
+    one_call,
+    proposal,
+    seat,
+    start,
+)
 from tests.gate.simulated_time import loop_time, settled, simulated
 
 SEATS = [seat("a"), seat("b"), seat("c")]
@@ -46,6 +56,16 @@ class Scored:
 
     def weights(self, messages: Sequence[ChatMessage], proposals: Sequence[Proposal]) -> dict[str, float]:
         return {"a": 2.0}
+
+
+class Priced:
+    """A meter for which every call costs the same."""
+
+    def __init__(self, usd: float) -> None:
+        self._usd = usd
+
+    def measured(self, to: Call, text: str, usage: Usage) -> Usage:
+        return usage.model_copy(update={"cost_usd": self._usd})
 
 
 class Judging(Scored):
@@ -231,26 +251,105 @@ def test_who_was_called_in_this_round_is_not_taken_room_for_again() -> None:
     simulated(play())
 
 
-def test_all_over_capacity_waits_for_the_best() -> None:
+@pytest.mark.parametrize(("free", "asked"), [("a", "a"), ("cb", "b"), ("c", "c")])
+def test_all_over_capacity_waits_for_whoever_has_room_first_and_of_two_the_better(
+    free: str, asked: str
+) -> None:
+    async def play() -> None:
+        capacity = capacity_of({name: Limits(in_flight=1) for name in "abc"})
+        busy = capacity.for_run(start("busy"))
+        calls = {name: call("busy", index, name) for index, name in enumerate("abc")}
+        for one in calls.values():
+            assert await busy.before(one) is None
+        parts = []
+
+        async def decide() -> CappedDecision:
+            parts.append(capacity.for_run(start()))
+            return await decided(CappedGate(Scored(["b"], {"a": 0.9}), capacity))
+
+        waits = asyncio.ensure_future(decide())
+        await asyncio.sleep(7)
+        assert not waits.done()
+        for name in free:
+            await busy.after(calls[name], proposal(calls[name]))
+        decision = await waits
+        assert decision.ask == (asked,)
+        assert f"{asked} was waited for" in decision.reason
+        assert ("b" in decision.overflowed) == (asked != "b")
+        await settled()
+        assert capacity.waiting() == 0
+        taken = {name for name, use in capacity.use().items() if use.in_flight}
+        assert taken == ({*"abc"} - {*free}) | {asked}
+        parts[0].ended(asyncio.CancelledError())
+        busy.ended(asyncio.CancelledError())
+        await assert_all_is_free(capacity)
+
+    simulated(play())
+
+
+def test_nobody_is_refused_while_somebody_has_room() -> None:
+    async def play() -> None:
+        capacity = capacity_of({name: Limits(1, 8) for name in "abc"}, deadline=10.0)
+        provider = Provider()
+
+        async def one(number: int) -> str:
+            part = capacity.for_run(start(f"run {number}"))
+            (name,) = (await decided(CappedGate(Scored(["b"], {"a": 0.9}), capacity))).ask
+            assert await one_call(part, provider, call(f"run {number}", model=name))
+            return name
+
+        asked = await asyncio.gather(*(asyncio.create_task(one(number)) for number in range(24)))
+        assert sorted(asked) == sorted("abc" * 8)
+        assert max(provider.peak.values()) == 1
+        await assert_all_is_free(capacity)
+
+    simulated(play())
+
+
+@pytest.mark.parametrize("after", [0.0, 1.0, 3.0])
+def test_who_waits_for_several_and_is_cancelled_holds_nothing(after: float) -> None:
     async def play() -> None:
         capacity = capacity_of({name: Limits(in_flight=1) for name in "abc"})
         busy = capacity.for_run(start("busy"))
         for index, name in enumerate("abc"):
             assert await busy.before(call("busy", index, name)) is None
 
-        async def one() -> CappedDecision:
+        async def decide() -> CappedDecision:
             capacity.for_run(start())
-            return await decided(CappedGate(Scored(["b"], {"a": 0.9}), capacity))
+            return await decided(CappedGate(Scored(["b"]), capacity))
 
-        waits = asyncio.ensure_future(one())
-        await asyncio.sleep(7)
-        assert not waits.done()
-        await busy.after(call("busy", 0, "a"), proposal(call("busy", 0, "a")))
+        waits = asyncio.ensure_future(decide())
+        await asyncio.sleep(after)
+        busy.ended(asyncio.CancelledError())  # in the same moment as
+        waits.cancel()
+        await asyncio.gather(waits, return_exceptions=True)
+        await assert_all_is_free(capacity)
+
+    simulated(play())
+
+
+def test_who_has_a_share_of_a_budget_is_not_waited_for_beside_others() -> None:
+    async def play() -> None:
+        limits = {"a": Limits(in_flight=1, budget_share=1.0), "b": Limits(in_flight=1, budget_share=1.0)}
+        capacity = capacity_of(limits, budget=1.0)
+        meter = Priced(0.4)
+        busy = capacity.for_run(start("busy", meter=meter))
+        for index, name in enumerate("ab"):
+            assert await busy.before(call("busy", index, name)) is None
+
+        async def decide() -> CappedDecision:
+            capacity.for_run(start(meter=meter))
+            gate = CappedGate(Scored(["b"]), capacity)
+            decision = await gate.decide([ChatMessage(content="Why?")], SEATS[:2], [])
+            assert isinstance(decision, CappedDecision)
+            return decision
+
+        waits = asyncio.ensure_future(decide())
         await settled()
-        assert not waits.done()
+        assert capacity.use()["a"].usd == pytest.approx(0.4)
+        assert capacity.use()["b"].usd == pytest.approx(0.8)
         await busy.after(call("busy", 1, "b"), proposal(call("busy", 1, "b")))
         assert (await waits).ask == ("b",)
-        assert "b was waited for" in (await waits).reason
 
     simulated(play())
 

@@ -46,7 +46,8 @@ class CappedGate:
         gate: Gives the scores.
         capacity: Knows who has room; the same object takes part in the run as `policies=[capacity]`.
         top_k: How many are asked; None for as many as the gate asks for.
-        wait: Where nobody has room, wait for the best, at most the capacity's deadline; else do not wait.
+        wait: Where nobody has room, wait for whoever has it first, at most the capacity's deadline; else do
+            not wait.
 
     Raises:
         ConfigurationError: One of these is something else.
@@ -128,16 +129,18 @@ class CappedGate:
     async def _waited(
         self, part: RunCapacity, best: Sequence[SeatFacts], placed: Dispatch, messages: Sequence[ChatMessage]
     ) -> tuple[Dispatch, str]:
-        """The best of those who may have room in time, waited for; and what came of it, in words."""
+        """Whoever has room first, waited for, the best first; and what came of it, in words."""
         able = [seat for seat in best if part.may_ever(seat, messages)]
         if not able:
             return placed, "waiting would not help"
         if not self._wait:
             return placed, "it does not wait"
-        why = await part.await_claim(able[0], messages)
-        if why:
-            return placed, f"{able[0].name} was waited for: {why}"
-        name = able[0].name
+        # To wait for several would hold as much money as they cost together.
+        able = [able[0], *(seat for seat in able[1:] if not part.counts_money(seat))]
+        name, whys = await part.await_claim(able, messages)
+        if not name:
+            all_waited = ", ".join(f"{who} was waited for: {why}" for who, why in whys.items())
+            return placed, all_waited
         others = {other: said for other, said in placed.overflowed.items() if other != name}
         stand_ins = () if name in placed.overflowed else (name,)
         return Dispatch((name,), others, stand_ins), f"{name} was waited for"

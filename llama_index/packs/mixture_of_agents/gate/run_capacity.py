@@ -15,6 +15,7 @@ from llama_index.packs.mixture_of_agents.calls.sampling import Sampling
 from llama_index.packs.mixture_of_agents.events import ProgressEvent
 from llama_index.packs.mixture_of_agents.facts import SeatFacts
 from llama_index.packs.mixture_of_agents.gate.estimates import Estimates, used_tokens
+from llama_index.packs.mixture_of_agents.gate.first_room import first_room
 from llama_index.packs.mixture_of_agents.gate.gauges import Gauge
 from llama_index.packs.mixture_of_agents.gate.limits import Need, means
 from llama_index.packs.mixture_of_agents.gate.tickets import Lane, Ticket
@@ -133,16 +134,39 @@ class RunCapacity:
             self._claims[seat.name] = ticket
         return ticket.why
 
-    async def await_claim(self, seat: SeatFacts, messages: Sequence[ChatMessage]) -> str:
-        """As `claim`, but wait in line, at most as long as a call does."""
-        lane, need = self._needs(self._call_to(seat, messages))
-        if not lane:
-            return ""
-        ticket = self._claims[seat.name] = self.line.join(lane, need, self._run_id)
-        why = await self.line.wait(ticket, self._deadline)
-        if why:
-            self._claims.pop(seat.name, None)
-        return why
+    async def await_claim(
+        self, seats: Sequence[SeatFacts], messages: Sequence[ChatMessage]
+    ) -> tuple[str, dict[str, str]]:
+        """As `claim`, but wait in line for whoever has room first, at most as long as a call does.
+
+        Args:
+            seats: The best first.
+            messages: What the call will say.
+
+        Returns:
+            Who has room; empty for nobody in time, and then why, by name.
+        """
+        needs = {seat.name: self._needs(self._call_to(seat, messages)) for seat in seats}
+        # Under the same limits nobody overtakes, so the better of two has room first.
+        first = {lane: name for name, (lane, _) in reversed(needs.items())}
+        tickets = {
+            name: self.line.join(*needs[name], self._run_id) for name in needs if name in first.values()
+        }
+        self._claims |= tickets
+        chosen, whys = "", dict[str, str]()
+        try:
+            chosen, whys = await first_room(self.line, tickets, self._deadline)
+        finally:
+            for name in tickets:
+                if name != chosen:
+                    self._claims.pop(name, None)
+        return chosen, whys
+
+    def counts_money(self, seat: SeatFacts) -> bool:
+        """Whether a call to a seat has to keep to a share of a budget."""
+        return any(
+            gauge.money.is_limited for gauge in self._gauges if means(gauge.pattern, seat.identity, seat.name)
+        )
 
     def may_ever(self, seat: SeatFacts, messages: Sequence[ChatMessage]) -> bool:
         """Whether there could be room for a call to a seat, if it waited."""
