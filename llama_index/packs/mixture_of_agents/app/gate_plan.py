@@ -85,7 +85,7 @@ def gate_plan(
     )
 
 
-def remarks(plan: GatePlan, usd: Callable[[float | None], str]) -> list[str]:
+def remarks(plan: GatePlan, usd: Callable[[float], str]) -> list[str]:
     """The same in words.
 
     Args:
@@ -93,10 +93,11 @@ def remarks(plan: GatePlan, usd: Callable[[float | None], str]) -> list[str]:
         usd: An amount in words.
     """
     whom = ", ".join(plan.first) or "nobody"
+    price = "" if plan.least_usd is None else f", {usd(plan.least_usd)}"
     told = [
         f"With the gate ({plan.kind}) this is the most: everyone is asked in every round.",
         f"At least, where those it asks first ({whom}) are enough: {plan.least_calls} "
-        f"call{'s' if plan.least_calls != 1 else ''}, {plan.least_tokens:,} tokens, {usd(plan.least_usd)}.",
+        f"call{'s' if plan.least_calls != 1 else ''}, {plan.least_tokens:,} tokens{price}.",
     ]
     if plan.share_of_dearest is not None:
         told.append(

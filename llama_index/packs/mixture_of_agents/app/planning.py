@@ -176,6 +176,6 @@ def _remarks(told: Forecast, gated: GatePlan | None) -> list[str]:
     if told.without_price:
         lines.append(f"No price is known for {', '.join(told.without_price)}.")
     if gated is not None:
-        lines += remarks(gated, _usd)
+        lines += remarks(gated, dollars)
         return [*lines, "Tokens are estimates, by the length of answers."]
     return [*lines, "Calls are exact unless one fails; tokens are estimates, by the length of answers."]

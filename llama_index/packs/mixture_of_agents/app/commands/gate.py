@@ -142,9 +142,9 @@ def feedback(
     ] = None,
     as_json: _Json = False,
 ) -> None:
-    """Tell a gate what was right of a run, by its trace; a later word on it takes the earlier one's place.
+    """Tell a gate what was right of a run that is in a trace.
 
-    What it learns stands in the gate's folder, and is reckoned with where --online is said. --wrong tells of
+    A later word on the same run takes the earlier one's place. What it learns stands in the gate's folder, and is reckoned with where --online is said. --wrong tells of
     those who gave that answer; --answer tells of everyone.
 
     [bold]Examples[/bold]
@@ -168,7 +168,10 @@ def learned(
     reset: Annotated[bool, typer.Option("--reset", help="Forget all of it.")] = False,
     as_json: _Json = False,
 ) -> None:
-    """Show what a gate has learned of feedback: who was right how often, and how often that was expected.
+    """Show what a gate has learned of feedback.
+
+    For each model, and each group of a cascade: how often it was judged, how often it was right, how often
+    that was expected, and what is believed now.
 
     [bold]Examples[/bold]
 
