@@ -191,7 +191,7 @@ def test_no_calls_to_the_dearest_are_no_calls() -> None:
     some, reader = cases(60)
     made = trained(some, reader, Recipe(target=Target(share=0.0)))
     gate, *_ = asyncio.run(evaluated(made, some, made.models, reader)).lines
-    assert (made.facts["share_of_dearest"], gate.share_of_dearest) == (0.0, 0.0)  # type: ignore[index]
+    assert (made.facts["share_of_dearest"], gate.share_of_dearest) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("kind", ["cascade", "neighbours"])

@@ -78,6 +78,7 @@ def _check_scoring(gate: ScoringGate) -> None:
 
 def _check_scorer(scorer: Scorer, models: int) -> None:
     arrays = scorer.model.arrays()
+    shapes: tuple[tuple[int, ...], ...]
     if isinstance(scorer.model, GatingNetwork):
         features, hidden = len(arrays["mean"]), len(arrays["inner_bias"])
         shapes = ((features,), (features,), (features, hidden), (hidden,), (hidden, models), (models,))
