@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +192,21 @@ def test_without_the_library_the_extra_is_named(
     monkeypatch.setattr("importlib.import_module", missing)
     with pytest.raises(MissingExtraError, match=r"\[tables\]"):
         tools["describe"](file="sales.csv")
+
+
+def test_what_is_small_on_disk_and_huge_in_memory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "packed.csv").write_bytes(gzip.compress(b"a,b\n" + b"1,2\n" * 100_000))
+    pl.select(a=pl.repeat(1, 1_000), b=pl.repeat(2, 1_000)).write_parquet(tmp_path / "long.parquet")
+    tools = AnalysisTools(DataFolder(tmp_path))
+    with pytest.raises(ToolError, match="compressed; unpack it first"):
+        tools.describe("packed.csv")
+    assert "1000" in str(tools.describe("long.parquet"))
+
+
+def test_a_parquet_file_of_too_many_values_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llama_index.packs.mixture_of_agents.agents.tools.frames.MOST_CELLS", 1_999)
+    pl.select(a=pl.repeat(1, 1_000), b=pl.repeat(2, 1_000)).write_parquet(tmp_path / "long.parquet")
+    with pytest.raises(ToolError, match="holds 2000 values; at most 1999"):
+        AnalysisTools(DataFolder(tmp_path)).describe("long.parquet")

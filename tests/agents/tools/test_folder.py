@@ -107,3 +107,9 @@ def test_a_folder_may_show_only_some_of_its_files(folder: DataFolder) -> None:
     assert shown.file("deep/../deep/b.CSV").read_text() == "b"
     with pytest.raises(ToolError, match=r"'notes\.txt'; there are: deep/b\.CSV"):
         shown.file("notes.txt")
+
+
+@pytest.mark.parametrize("name", ["a\n.csv", "\u202evsc.csv", "a\x1b[2J.csv"])
+def test_a_new_files_name_moves_no_cursor_and_no_letters(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ToolError, match="plain characters"):
+        DataFolder(tmp_path).room_for(name, (".csv",))

@@ -175,3 +175,9 @@ def test_charts_may_be_saved_elsewhere_than_the_data_is(folder: DataFolder, tmp_
     save(chart=chart, save_as="a.json")
     assert [path.name for path in out.iterdir()] == ["a.json"]
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["sales.csv"]
+
+
+def test_more_series_than_anyone_can_tell_apart_are_refused() -> None:
+    rows = [{"a": n, "b": n, "c": f"s{n}"} for n in range(60)]
+    with pytest.raises(ToolError, match="makes 60 series; at most 50"):
+        drawable(Chart(kind="line", x="a", y="b", colour="c", rows=rows))

@@ -17,6 +17,8 @@ from llama_index.packs.mixture_of_agents.errors import ToolError
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 MOST_ROWS = 5000
+MOST_SERIES = 50
+"""Beyond that nobody can tell them apart, and a legend of thousands takes minutes to lay out."""
 
 Kind: TypeAlias = Literal["bar", "line", "area", "point"]
 Scale: TypeAlias = Literal["quantitative", "temporal", "nominal"]
@@ -53,7 +55,8 @@ def drawable(chart: Chart) -> Chart:
     """The chart with nothing but its columns in its rows, in values JSON can hold.
 
     Raises:
-        ToolError: There are no rows or too many, a column is in none of them, or `y` holds no numbers.
+        ToolError: There are no rows or too many, a column is in none of them, `y` holds no numbers, or there
+            are too many series.
     """
     if not 0 < len(chart.rows) <= MOST_ROWS:
         raise ToolError(f"a chart takes 1 to {MOST_ROWS} rows; found {len(chart.rows)}. Group them first")
@@ -64,6 +67,9 @@ def drawable(chart: Chart) -> Chart:
     rows = [{name: _plain(row.get(name)) for name in names} for row in chart.rows]
     if scale(rows, chart.y) != "quantitative":
         raise ToolError(f"`y` must be a column of numbers; {chart.y!r} is none")
+    series = {str(row[chart.colour]) for row in rows} if chart.colour else set()
+    if len(series) > MOST_SERIES:
+        raise ToolError(f"{chart.colour!r} makes {len(series)} series; at most {MOST_SERIES} are drawn")
     return chart.model_copy(update={"rows": rows})
 
 

@@ -102,9 +102,11 @@ class DataFolder:
         """Where a new file of that name would be.
 
         Raises:
-            ToolError: It is outside the folder, has another ending, or is there already.
+            ToolError: It is outside the folder, has another ending or odd characters, or is there already.
         """
         path = self._inside(name)
+        if not name.isprintable():
+            raise ToolError(f"a new file is named in one line of plain characters; found {shown(name)}")
         if path.suffix.lower() not in endings:
             raise ToolError(f"{shown(name)} must end in {', '.join(endings)}")
         if os.path.lexists(path):

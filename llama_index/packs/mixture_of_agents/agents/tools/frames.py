@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 LARGEST = 500_000_000
 """Bytes of one file: it is held in memory."""
+MOST_CELLS = 200_000_000
+"""Of a Parquet file, where a column of one value takes no room on disk whatever its length."""
 _ROWS_TO_TYPE = 10_000
+_COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+"""How gzip, zstd and zlib begin: polars unpacks them unasked, to any size."""
 
 
 def polars() -> ModuleType:
@@ -52,10 +56,24 @@ def read_table(folder: DataFolder, file: str) -> pl.DataFrame:
     if path.stat().st_size > LARGEST:
         raise ToolError(f"{file!r} has {path.stat().st_size} bytes; at most {LARGEST} are read")
     try:
+        _refuse_unpacked(library, path, file)
         frame: pl.DataFrame = _read(library, path)
     except (library.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
         raise ToolError(f"{file!r} cannot be read as a table: {error}") from error
     return frame
+
+
+def _refuse_unpacked(library: ModuleType, path: Path, file: str) -> None:
+    """Refuse what is small on disk and may be gigabytes in memory."""
+    if path.suffix.lower() == ".parquet":
+        lazy = library.scan_parquet(path, glob=False)
+        cells = int(lazy.select(library.len()).collect().item()) * len(lazy.collect_schema())
+        if cells > MOST_CELLS:
+            raise ToolError(f"{file!r} holds {cells} values; at most {MOST_CELLS} are read")
+        return
+    with path.open("rb") as opened:
+        if opened.read(4).startswith(_COMPRESSED):
+            raise ToolError(f"{file!r} is compressed; unpack it first")
 
 
 def _read(library: ModuleType, path: Path) -> pl.DataFrame:
