@@ -14,7 +14,7 @@ from typing import Any
 from llama_index.core.llms.mock import MockLLM
 
 from llama_index.packs.mixture_of_agents.agents import Crew, Member, Plan, ToolUse
-from llama_index.packs.mixture_of_agents.agents.grounding import grounded
+from llama_index.packs.mixture_of_agents.agents.grounding import unfounded
 from llama_index.packs.mixture_of_agents.agents.memory_notebook import Notebook
 from llama_index.packs.mixture_of_agents.agents.specialists import (
     Specialist,
@@ -32,6 +32,7 @@ MOST_TASKS = 12
 _SECONDS = 600.0
 """For a run, unless it is said."""
 _SECONDS_A_TASK = 180.0
+_SMALL_ROLE = "Answer in one or two sentences, with the numbers that were found, the largest first."
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def _crew_of_small(
         _named(order.aggregator),
         max_tasks=MOST_TASKS,
         confirm=confirm,
-        check=_grounded,
+        check=_true_to_what_was_found,
         material_characters=1_200,
         # On one's own machine a run may take its time.
         timeout=order.timeout,
@@ -174,8 +175,13 @@ def _crew_of_small(
 
 
 def _small_member(one: Specialist, llm: Any, looks: Sequence[ToolUse], notebook: Notebook | None) -> Member:
-    settings = {"memory": notebook, "check": _grounded, "material_characters": 700}
-    return Member.of(one, _speaking(llm, 90), always=looks, **settings)
+    settings = {
+        "memory": notebook,
+        "check": _true_to_what_was_found,
+        "material_characters": 700,
+        "role": _SMALL_ROLE,
+    }
+    return Member.of(one, _speaking(llm, 60), always=looks, **settings)
 
 
 def _speaking(llm: Any, most: int) -> Proposer:
@@ -188,5 +194,6 @@ def _asking(consent: Consent, members: Sequence[Member]) -> Callable[[Plan], Pla
     return None if decide is None else lambda plan: decide(plan, names)
 
 
-def _grounded(text: str, sources: Sequence[str]) -> str:
-    return grounded(text, sources) or astray(text, sources)
+def _true_to_what_was_found(text: str, sources: Sequence[str]) -> str:
+    strangers = unfounded(text, sources)
+    return f"it names {strangers[0]}, which was not found" if strangers else astray(text, sources)
