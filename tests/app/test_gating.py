@@ -102,3 +102,17 @@ def test_right_answers_of_a_trace_may_hold_any_character(tmp_path: Path) -> None
     file = tmp_path / "right.jsonl"
     file.write_text('\ufeff{"question": "a\u2028b", "answer": 3}\n', encoding="utf-8")
     assert gating.right_answers(file) == {"a\u2028b": "3"}
+
+
+def test_names_of_models_move_no_cursor_and_part_no_cells(tmp_path: Path) -> None:
+    odd = "lar\tge\x1b[2J\nx"
+    some = [
+        s.model_copy(update={"responses": {name.replace("large", odd): t for name, t in s.responses.items()}})
+        for s in samples(40)
+    ]
+    answers = written(tmp_path / "odd.jsonl", some)
+    made = moa("train", answers, "-o", "gate")
+    table = moa("eval", answers, "--gate", "gate")
+    assert (made.exit_code, table.exit_code) == (0, 0)
+    assert "\x1b" not in made.stdout + table.stdout
+    assert "best single (lar ge[2J x)" in {row.split("\t")[0] for row in table.stdout.splitlines()}

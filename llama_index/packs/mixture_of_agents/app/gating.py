@@ -43,7 +43,7 @@ def train(
         gate = trained(cases, reader, recipe, embed_model)
     save_gate(gate, output)
     facts = {"gate": str(output), "kind": gate.name, "models": list(gate.models), **gate.facts}
-    _print(json.dumps(facts, indent=2) if as_json else _told(facts))
+    _print(json.dumps(facts, indent=2) if as_json else printable(_told(facts)))
 
 
 def evaluate(
@@ -57,7 +57,8 @@ def evaluate(
     _print_table(_HEAD, [_columns(line) for line in evaluation.lines])
     gate = evaluation.lines[0]
     asked = ", ".join(f"{name} {share:.1%}" for name, share in gate.calls.items())
-    _print(f"{evaluation.cases} questions; the dearest is {evaluation.dearest}; the gate asked {asked}")
+    said = f"{evaluation.cases} questions; the dearest is {evaluation.dearest}; the gate asked {asked}"
+    _print(printable(said))
 
 
 def evaluation_of(
@@ -234,7 +235,7 @@ def _columns(line: Line) -> tuple[str, ...]:
 
 def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if not sys.stdout.isatty():
-        _print("\n".join("\t".join(row) for row in (head, *rows)))
+        _print("\n".join("\t".join(_cell(text) for text in row) for row in (head, *rows)))
         return
     from rich.console import Console
     from rich.table import Table
@@ -244,8 +245,13 @@ def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for title in head:
         table.add_column(title, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        table.add_row(*(Text(_cell(cell)) for cell in row))
     Console(highlight=False).print(table)
+
+
+def _cell(text: str) -> str:
+    """A model's name may hold what would part cells or move a cursor."""
+    return printable(text).replace("\t", " ").replace("\n", " ")
 
 
 def _print(text: str) -> None:

@@ -66,7 +66,7 @@ class Juror:
 
     Attributes:
         logit: What was learned.
-        accuracy: How often its answer was right, of cases it was not trained on.
+        accuracy: How often its answer was right, of the cases it was trained on; only to tell panels apart.
     """
 
     logit: ConditionalLogit
