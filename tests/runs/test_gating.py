@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -135,6 +136,35 @@ async def test_a_gate_that_says_no_decision_has_failed(said: Any) -> None:
     response = await gated(Odd(), models("a", "b")).arun("Why?")
     assert len(response.proposals) == 2
     assert "the gate failed" in response.routed[0].reason
+
+
+async def test_a_gate_that_cancels_itself_has_failed_and_nobody_waits_for_it() -> None:
+    class Gone(Stages):
+        async def decide(self, *args: Any) -> GateDecision:
+            raise asyncio.CancelledError
+
+    response = await gated(Gone(), models("a", "b"), timeout=20).arun("Why?")
+    assert len(response.proposals) == 2
+    assert "cancelled from within" in response.routed[0].reason
+
+
+async def test_a_run_that_is_cancelled_while_its_gate_decides_ends_at_once() -> None:
+    ends: list[str] = []
+
+    class Slow(Stages):
+        async def decide(self, *args: Any) -> GateDecision:
+            try:
+                await asyncio.sleep(600)
+            finally:
+                ends.append("gate")
+            return GateDecision()
+
+    run = asyncio.ensure_future(gated(Slow(), models("a", "b")).arun("Why?"))
+    await asyncio.sleep(0.2)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert ends == ["gate"]
 
 
 async def test_scores_that_are_no_numbers_are_not_told() -> None:

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
+
+from llama_index.core.base.llms.types import ChatMessage
 
 from llama_index.packs.mixture_of_agents.calls.retries import describe
+from llama_index.packs.mixture_of_agents.calls.tasks import ended
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, MixtureError
+from llama_index.packs.mixture_of_agents.facts import SeatFacts
 from llama_index.packs.mixture_of_agents.gate.protocol import Gate, GateDecision
 from llama_index.packs.mixture_of_agents.results import Proposal, Routing
 from llama_index.packs.mixture_of_agents.runs.live_run import LiveRun
@@ -64,7 +69,10 @@ async def _decided(
     candidates = run.mixture.facts.layers[layer - 1]
     proposals = [staged.outcome for staged in state.staged if isinstance(staged.outcome, Proposal)]
     try:
-        decision = _plain(await gate.decide(state.messages, candidates, proposals))
+        task = await ended(_said(gate, state.messages, candidates, proposals))
+        if task.cancelled():  # not the run's doing: that is raised above
+            raise RuntimeError("it was cancelled from within")
+        decision = _plain(task.result())
     except MixtureError:
         raise
     except Exception as error:
@@ -80,6 +88,15 @@ async def _decided(
             f"{', '.join(map(repr, sorted(known)))}. Train it for these, or name them as it knows them."
         )
     return decision
+
+
+async def _said(
+    gate: Gate,
+    messages: Sequence[ChatMessage],
+    candidates: Sequence[SeatFacts],
+    proposals: Sequence[Proposal],
+) -> GateDecision:
+    return await gate.decide(messages, candidates, proposals)
 
 
 def _plain(said: GateDecision) -> GateDecision:
