@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
+from pydantic import Field
 
 from llama_index.packs.mixture_of_agents import Proposer
 from llama_index.packs.mixture_of_agents.fingerprints import settings_hash
@@ -58,3 +59,12 @@ def test_a_setting_changed_on_the_object_is_seen() -> None:
     proposer = Proposer(llm)
     llm.additional_kwargs = {"top_p": 0.1}
     assert proposer.identity.settings != Proposer(ScriptedLLM("x")).identity.settings
+
+
+def test_no_default_is_made_to_be_compared() -> None:
+    class Heavy(ScriptedLLM):
+        """Its default is a large thing."""
+
+        weights: str = Field(default_factory=lambda: pytest.fail("was made to be compared"))
+
+    assert Proposer(Heavy("x", weights="own")).identity.settings != ""

@@ -10,6 +10,7 @@ from hashlib import sha256
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticSerializationError
 
 _ASIDE = re.compile(
@@ -59,9 +60,14 @@ def _own_settings(model: BaseModel, known: str) -> Iterator[tuple[str, Any]]:
 @lru_cache(maxsize=128)
 def _usual_settings(kind: type[BaseModel]) -> tuple[tuple[str, Any], ...]:
     fields = {name: field for name, field in kind.model_fields.items() if not _ASIDE.fullmatch(name)}
-    usual = {name: field.get_default(call_default_factory=True) for name, field in fields.items()}
-    # Of what is required nothing is usual; an object of a field's own is none of the data compared here.
-    return tuple((name, value if _is_data(value) else None) for name, value in usual.items())
+    return tuple((name, _usual(field)) for name, field in fields.items())
+
+
+def _usual(field: FieldInfo) -> Any:
+    """A field's default where that is data; None where there is none, or it would have to be made."""
+    if field.default_factory in (dict, list):
+        return {} if field.default_factory is dict else []
+    return field.default if _is_data(field.default) else None
 
 
 def _is_data(value: object) -> bool:
