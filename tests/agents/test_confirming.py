@@ -219,3 +219,13 @@ async def test_a_changed_plan_that_repeats_a_failed_task_is_sent_back() -> None:
 async def test_a_plan_of_ones_own_has_names_that_records_can_tell_apart(name: str) -> None:
     with pytest.raises(ConfigurationError, match=r"id"):
         await crew_of().arun("So?", plan=Plan(tasks=[Task(id=name, agent="logs", instructions="x")]))
+
+
+async def test_a_program_that_sends_a_wrong_plan_for_ever_is_answered_in_the_end() -> None:
+    handler = crew_of(confirm="events").workflow.run(request="So?")
+    async for event in handler.stream_events():
+        if isinstance(event, PlanQuestionEvent):
+            assert handler.ctx is not None
+            handler.ctx.send_event(PlanDecisionEvent(plan=Plan(tasks=[])))
+    with pytest.raises(ConfigurationError, match="has no tasks"):
+        await handler

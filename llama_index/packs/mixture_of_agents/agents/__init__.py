@@ -2,6 +2,7 @@
 
 from llama_index.packs.mixture_of_agents.agents.crew import Crew
 from llama_index.packs.mixture_of_agents.agents.injection_watch import InjectionWatch
+from llama_index.packs.mixture_of_agents.agents.leave import ask_by_event
 from llama_index.packs.mixture_of_agents.agents.members import Member
 from llama_index.packs.mixture_of_agents.agents.mixture_tool import mixture_tool
 from llama_index.packs.mixture_of_agents.agents.plans import Plan, Task
@@ -16,5 +17,6 @@ __all__ = [
     "Plan",
     "Task",
     "ToolUse",
+    "ask_by_event",
     "mixture_tool",
 ]

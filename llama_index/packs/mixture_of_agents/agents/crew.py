@@ -144,7 +144,7 @@ class Crew:
                 "confirm='events' needs someone to answer them: use crew.workflow.run(request=...) and send "
                 "a PlanDecisionEvent, or pass a function as confirm."
             )
-        handler = self.workflow.run(request=request, history=history, plan=plan)
+        handler = self.workflow.run(request=request, history=history, plan=plan, attended=False)
         try:
             async for event in handler.stream_events():
                 if not isinstance(event, StopEvent):

@@ -235,6 +235,29 @@ class PlanDecisionEvent(HumanResponseEvent):
     reason: str = ""
 
 
+class WriteQuestionEvent(InputRequiredEvent):
+    """Someone is asked whether a tool may write; a `WriteDecisionEvent` with the same number answers.
+
+    Attributes:
+        question: Its number in the run.
+        what: What is about to be written, and where.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    question: int
+    what: str
+
+
+class WriteDecisionEvent(HumanResponseEvent):
+    """What someone says to a tool that wants to write: `approved` for yes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    question: int
+    approved: bool
+
+
 # What follows carries the flow inside a run, and is not written to its stream.
 
 

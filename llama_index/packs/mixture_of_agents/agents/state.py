@@ -27,6 +27,7 @@ from llama_index.packs.mixture_of_agents.agents.plans import (
     ready,
     ready_without_all,
 )
+from llama_index.packs.mixture_of_agents.agents.questions import Questions
 from llama_index.packs.mixture_of_agents.agents.results import (
     CrewResponse,
     Suspicion,
@@ -54,6 +55,7 @@ class CrewState(BaseModel):
         spent: What calls used that belong to no task.
         plans_made: How many plans were made.
         asked: Whether someone is asked about the plan, and has not answered yet.
+        sent_back: How many changed plans could not be carried out.
     """
 
     run_id: str = ""
@@ -68,6 +70,7 @@ class CrewState(BaseModel):
     spent: list[Usage] = Field(default_factory=list)
     plans_made: int = 0
     asked: bool = False
+    sent_back: int = 0
 
     @property
     def done(self) -> list[str]:
@@ -171,6 +174,8 @@ class LiveCrew:
         clock: Monotonic seconds.
         started: When it began, in that clock.
         watch: The task that ends this when the run does.
+        attended: Whether someone reads the stream and answers what is asked there.
+        questions: What tools ask whoever reads the stream.
         memories: Working memories, by the member's name.
         memory_lock: Held while a working memory is read or written: two tasks of one member may end at once.
     """
@@ -180,6 +185,8 @@ class LiveCrew:
     clock: Callable[[], float]
     started: float
     watch: asyncio.Task[None] | None = None
+    attended: bool = True
+    questions: Questions = field(default_factory=Questions)
     memories: dict[str, RunMemory] = field(default_factory=dict)
     memory_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _working: set[asyncio.Task[Any]] = field(default_factory=set)

@@ -33,6 +33,7 @@ from llama_index.packs.mixture_of_agents.agents.events import (
     TaskEvent,
     WorkedEvent,
     WorkEvent,
+    WriteDecisionEvent,
 )
 from llama_index.packs.mixture_of_agents.agents.options import MOST_TASKS, CrewSetup
 from llama_index.packs.mixture_of_agents.agents.planning import Done, Planned
@@ -56,6 +57,8 @@ from llama_index.packs.mixture_of_agents.errors import (
 from llama_index.packs.mixture_of_agents.events import DeadlineEvent
 
 T = TypeVar("T")
+_MOST_SENT_BACK = 50
+"""Changed plans that cannot work: a program that answers for a person might send one for ever."""
 Decided: TypeAlias = PlannedEvent | PlanQuestionEvent | AggregationEvent | None
 
 
@@ -88,6 +91,7 @@ class CrewWorkflow(Workflow):
         plan: Plan | None = None,
         user_msg: ChatMessage | str | None = None,
         chat_history: Sequence[ChatMessage] | None = None,
+        attended: bool | None = None,
         **kwargs: Any,
     ) -> WorkflowHandler:
         """Start a run.
@@ -100,6 +104,8 @@ class CrewWorkflow(Workflow):
             plan: A plan of the caller's; no planner is asked then.
             user_msg: The request, as agents are given theirs.
             chat_history: The conversation before it, likewise.
+            attended: Whether someone reads the stream and answers what tools ask there; None for yes, unless
+                it is run as an agent is.
             **kwargs: What any workflow takes, such as `run_id`.
 
         Returns:
@@ -119,6 +125,7 @@ class CrewWorkflow(Workflow):
             with self.setup.depth():
                 now = time.monotonic()
                 live = LiveCrew(run_id, Board(list(self.setup.members)), time.monotonic, now)
+                live.attended = user_msg is None if attended is None else attended
                 handler = begun_in(
                     live, lambda: begin(ctx=ctx, start_event=start_event, run_id=run_id, **kwargs)
                 )
@@ -159,8 +166,10 @@ class CrewWorkflow(Workflow):
             raise PlanRejectedError(f"the plan was rejected{f': {ev.reason}' if ev.reason else ''}")
         plan = _sure(state.plan) if ev.plan is None else ev.plan.model_copy(update={"source": "edited"})
         wrong = self.setup.faults_of(plan, state.done, state.gone)
-        if wrong:
+        if wrong and state.sent_back < _MOST_SENT_BACK:
+            await ctx.store.set_state(state.changed(sent_back=state.sent_back + 1))
             return PlanQuestionEvent(plan=plan, drawn=plan.as_text(), faults=wrong)
+        self.setup.check_plan(plan, state.done, state.gone)
         current_crew().go_on()
         await ctx.store.set_state(state.changed(plan=plan, asked=False))
         return PlannedEvent()
@@ -179,6 +188,8 @@ class CrewWorkflow(Workflow):
     async def work(self, ctx: Context[CrewState], ev: WorkEvent) -> WorkedEvent:
         """Do one task, when it is its turn among those that may be done at once."""
         live, state = current_crew(), await ctx.store.get_state()
+        if live.attended:
+            live.questions.go_to(ctx.write_event_to_stream)
         task = _sure(state.plan).task(ev.task)
         absent = [need for need in task.needs if need not in state.done]
         with live.work():
@@ -206,6 +217,11 @@ class CrewWorkflow(Workflow):
         kept: dict[str, Any] = {"result" if isinstance(record, TaskResult) else "missing": record}
         self._tell(ctx, ResultEvent(**kept, warnings=done.warnings))
         return WorkedEvent(task=task.id, **kept, warnings=done.warnings)
+
+    @step
+    async def permit(self, ctx: Context[CrewState], ev: WriteDecisionEvent) -> None:
+        """Pass on what someone says to a tool that wants to write."""
+        current_crew().questions.answer(ev)
 
     @step(num_workers=1)
     async def settle(
