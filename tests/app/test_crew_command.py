@@ -327,16 +327,11 @@ class _Copied:
 def test_a_small_model_only_words_what_was_found(
     sales: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def says(messages: Any) -> str:
-        text = "\n".join(str(message.content) for message in messages)
-        if "You plan the work" in text:
-            return json.dumps({"tasks": [PLAN["tasks"][0], {**PLAN["tasks"][0], "id": "t9"}]})
-        return "north leads with 270, then south with 80"
-
-    small(monkeypatch, says)
+    llm = small(monkeypatch, lambda messages: "north leads with 270, then south with 80")
     out = tmp_path / "charts"
     result = moa("crew", QUESTION, "--data", sales, "--json", "--yes", "--out", out, "--progress")
-    assert "one task for each specialist, because a small model plans" in result.stderr
+    assert "the embedded model is too small to plan" in result.stderr
+    assert len(llm.calls) == 4  # each specialist and the answer
     response = json.loads(result.stdout)
     assert response["text"] == "north leads with 270, then south with 80"
     assert {one["agent"] for one in response["results"]} == {"data", "analysis", "visualisation"}
@@ -354,3 +349,11 @@ def test_words_of_a_small_model_that_are_not_what_was_found_are_set_aside(
     result = moa("crew", QUESTION, "--data", sales)
     assert "north | 270\nsouth | 80" in result.stdout
     assert "999" not in result.stdout
+
+
+def test_another_model_may_plan_for_a_small_one(
+    sales: Path, monkeypatch: pytest.MonkeyPatch, models: dict[str, ScriptedLLM]
+) -> None:
+    small(monkeypatch, lambda messages: "north leads with 270")
+    result = moa("crew", QUESTION, "--data", sales, "--planner", "scripted:planner", "--plan-only")
+    assert result.stdout.startswith("Plan (planner, 2 tasks)\n└─ t1 data: Sum revenue by region.")

@@ -21,7 +21,13 @@ from llama_index.packs.mixture_of_agents.app.asking import document
 from llama_index.packs.mixture_of_agents.app.board import count, degraded_note, printable, summary
 from llama_index.packs.mixture_of_agents.app.choosing import kind_here, view_for
 from llama_index.packs.mixture_of_agents.app.consenting import Asker, in_editor, line_from_terminal, plan_in
-from llama_index.packs.mixture_of_agents.app.mustering import MOST_TASKS, Consent, CrewOrder, crew_for
+from llama_index.packs.mixture_of_agents.app.mustering import (
+    MOST_TASKS,
+    Consent,
+    CrewOrder,
+    crew_for,
+    usual_plan,
+)
 from llama_index.packs.mixture_of_agents.app.ordering import local_model
 from llama_index.packs.mixture_of_agents.app.statuses import note
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, MixtureError, PlanRejectedError
@@ -44,6 +50,7 @@ def ask(question: str, order: CrewOrder) -> None:
         _write(document(made.model_dump()) if order.as_json else made.as_text())
         return
     crew = _ready(question, order, plan, _consent(order, asker))
+    plan = plan or usual_plan(order, question, crew)
     # Thoughts come word by word, and whoever is asked sees the plan with the question.
     hidden = (AnswerEvent, ReasonEvent, *(() if asker is None else (PlanEvent,)))
     shown = _stream(order)
@@ -102,7 +109,7 @@ def _planned(question: str, order: CrewOrder, plan: Plan | None) -> Plan:
 
     crew = _ready(question, order, plan, Consent(keep))
     with suppress(PlanRejectedError):
-        asyncio.run(crew.arun(question, plan=plan))
+        asyncio.run(crew.arun(question, plan=plan or usual_plan(order, question, crew)))
     return kept[0]
 
 

@@ -97,23 +97,19 @@ def astray(text: str, sources: Sequence[str]) -> str:
     return f"it says {', '.join(strange[:3])}, which nothing that was found does" if strange else ""
 
 
-def one_for_each(plan: Plan, question: str, agents: Sequence[str]) -> Plan:
-    """The plan with one task for each specialist: a small planner forgets some and repeats others.
+def plan_for_each(question: str, agents: Sequence[str]) -> Plan:
+    """The question itself as a task for each specialist; a model that small plans nothing that helps.
 
     None waits for another: what each looks at is settled beforehand.
 
     Args:
-        plan: As the planner made it.
         question: What is asked.
         agents: The specialists.
     """
-    first = {task.agent: task.instructions for task in reversed(plan.tasks)}
     tasks = [
-        Task(id=f"t{number}", agent=name, instructions=first.get(name, f"Do your part of this: {question}"))
-        for number, name in enumerate(agents, 1)
+        Task(id=f"t{number}", agent=name, instructions=question) for number, name in enumerate(agents, 1)
     ]
-    note = "one task for each specialist, because a small model plans"
-    return plan.model_copy(update={"tasks": tasks, "notes": [*plan.notes, note]})
+    return Plan(tasks=tasks, notes=["the embedded model is too small to plan; --planner names another"])
 
 
 def _nearest(asked: set[str], names: Sequence[str]) -> str | None:

@@ -21,7 +21,7 @@ from llama_index.packs.mixture_of_agents.agents.specialists import (
 )
 from llama_index.packs.mixture_of_agents.agents.tools.consent import Confirm
 from llama_index.packs.mixture_of_agents.agents.tools.folder import DataFolder
-from llama_index.packs.mixture_of_agents.app.looking import astray, one_for_each
+from llama_index.packs.mixture_of_agents.app.looking import astray, plan_for_each
 from llama_index.packs.mixture_of_agents.app.sources import data_at, looks_at, specialists_over
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.proposers import Proposer
@@ -107,11 +107,18 @@ def crew_for(
     def crew(llm: Any) -> Crew:
         there = [one for one in specialists if one.name in looks]
         members = [_small_member(one, llm, looks[one.name], notebook) for one in there]
-        return _crew_of_small(order, members, llm, question, consent)
+        return _crew_of_small(order, members, llm, consent)
 
     # One that says nothing stands in, so that all is checked before anything is fetched.
     _checked(crew(MockLLM()), plan)
     return crew(local())
+
+
+def usual_plan(order: CrewOrder, question: str, crew: Crew) -> Plan | None:
+    """The plan where the embedded model would have to make it; None where a planner can."""
+    if order.models or order.planner is not None:
+        return None
+    return plan_for_each(question, list(crew.members))
 
 
 def _checked(crew: Crew, plan: Plan | None) -> Crew:
@@ -151,21 +158,13 @@ def _named(model: str | None) -> Any:
     return None if model is None else llm_named(model)
 
 
-def _crew_of_small(
-    order: CrewOrder, members: Sequence[Member], llm: Any, question: str, consent: Consent
-) -> Crew:
-    asking, names = _asking(consent, members), [member.name for member in members]
-
-    def confirm(plan: Plan) -> Plan | bool:
-        made = plan if plan.source == "given" else one_for_each(plan, question, names)
-        return made if asking is None else asking(made)
-
+def _crew_of_small(order: CrewOrder, members: Sequence[Member], llm: Any, consent: Consent) -> Crew:
     return Crew(
         members,
-        _named(order.planner) or _speaking(llm, 200),
+        _named(order.planner) or _speaking(llm, 120),
         _named(order.aggregator),
         max_tasks=MOST_TASKS,
-        confirm=confirm,
+        confirm=_asking(consent, members),
         check=_true_to_what_was_found,
         material_characters=1_200,
         # On one's own machine a run may take its time.
