@@ -10,7 +10,7 @@ import pytest
 
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.gate.cascade import CascadeGate
-from llama_index.packs.mixture_of_agents.gate.evaluating import evaluated, play
+from llama_index.packs.mixture_of_agents.gate.evaluating import baselines, evaluated, play
 from llama_index.packs.mixture_of_agents.gate.order import groups_of, ordered
 from llama_index.packs.mixture_of_agents.gate.readings import Reader
 from llama_index.packs.mixture_of_agents.gate.recorded import Sample, read_samples
@@ -200,3 +200,11 @@ def test_the_order_of_lines_changes_nothing(kind: str) -> None:
     made, turned = (trained(these, reader, Recipe(kind)) for these in (some, some[::-1]))
     assert (made.facts, made.threshold) == (turned.facts, turned.threshold)  # type: ignore[union-attr]
     assert made.jury.as_json() == turned.jury.as_json()
+
+
+def test_a_majority_is_as_good_whichever_model_is_the_dearest() -> None:
+    some, reader = cases(120)
+    accuracies = {"tiny": 0.4, "small": 0.5, "large": 0.9}
+    names = ("tiny", "small", "large")
+    found = [baselines(some, order, reader, accuracies)["majority"] for order in (names, names[::-1])]
+    assert [one.right for one in found[0]] == [one.right for one in found[1]]

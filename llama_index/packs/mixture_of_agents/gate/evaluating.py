@@ -164,14 +164,17 @@ def baselines(
 ) -> dict[str, list[Played]]:
     """What a gate has to beat; the arguments are `evaluated`'s."""
     best = max(models, key=lambda name: sum(case.is_right(name) for case in cases))
+    # Of answers with as many votes the best model's goes first, or the dearest's where nobody knows the best.
+    known = accuracies or {}
+    voters = sorted(models, key=lambda name: known.get(name, 0.0)) if known else models
     found = {
         f"best single ({best})": _each(cases, [best], lambda case: case.is_right(best)),
-        "majority": _each(cases, models, lambda case: _voted(case, models, None) == case.truth),
+        "majority": _each(cases, models, lambda case: _voted(case, voters, None) == case.truth),
     }
     if accuracies:
         weights = {name: vote_weight(accuracies.get(name, 0.0)) for name in models}
         found["weighted vote"] = _each(
-            cases, models, lambda case: _voted(case, models, weights) == case.truth
+            cases, models, lambda case: _voted(case, voters, weights) == case.truth
         )
     if jury is not None:
         alone, everyone = (best,), tuple(models)
@@ -192,7 +195,6 @@ def _each(cases: Sequence[Case], asked: Sequence[str], is_right: Callable[[Case]
 
 
 def _voted(case: Case, models: Sequence[str], weights: Mapping[str, float] | None) -> str | None:
-    # Of answers with as many votes the dearest model's goes first.
     answers = [(name, case.readings[name].answer) for name in models[::-1] if name in case.readings]
     return tally(answers, weights).answer if answers else None
 
