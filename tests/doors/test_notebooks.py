@@ -30,6 +30,8 @@ EXPECTED = {
     "degraded": ["degraded: True", "missing: broken, layer 1: ConnectionRefusedError: nobody listens"],
     "nothing-survived": ["No model of the mixture answered:\n- broken, layer 1"],
     "refused": ["quorum is 3", "at most 2"],
+    "gate": ["blue? ['physicist', 'teacher']", "violet? ['sceptic']"],
+    "crew": ["└─ t3 writer", "t1 tables ['wavelength: 450 nm'] Blue has 450 nm.", "t3 writer [] Of what air"],
 }
 
 
