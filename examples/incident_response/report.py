@@ -29,8 +29,8 @@ def as_markdown(response: CrewResponse, tools: IncidentTools) -> str:
     """
     alert = tools.bundle.alert
     parts = [
-        f"# Incident report: {alert.get('title', tools.folder.name)}",
-        f"Question: {alert.get('question', '')}",
+        f"# Incident report: {_inert(str(alert.get('title', tools.folder.name)))}",
+        f"Question: {_inert(str(alert.get('question', '')))}",
         f"## Verdict\n\n{_verdict(tools)}",
         f"## {_whose(response)}\n\n{_quoted(response.text)}",
         *_section("What to doubt in these words", doubts(response, tools)),
@@ -39,7 +39,7 @@ def as_markdown(response: CrewResponse, tools: IncidentTools) -> str:
         *_section("Known threats", _lines_of(tools, "match_indicators", tools.match_indicators)),
         *_section("What to do", tools.steps() if "containment_steps" in tools.used else []),
         *_section("Texts that give orders to a model", _orders(response, tools)),
-        *_section("What is missing", [*map(str, response.missing), *_cut(response)]),
+        *_section("What is missing", [*(_inert(str(gone)) for gone in response.missing), *_cut(response)]),
         f"## Plan\n\n```\n{response.plan.as_text() if response.plan else 'none'}\n```",
         *(
             [f"## Cited lines\n\n{_cited(tools)}"]
@@ -121,12 +121,12 @@ def _lines_of(tools: IncidentTools, name: str, tool: Any) -> list[str]:
 def _orders(response: CrewResponse, tools: IncidentTools) -> list[str]:
     events = {event.line: event for event in tools.bundle.events}
     lines = [
-        f"{line}, {field}: {_plain(value)[:200]}"
+        f"{line}, {field}: {_inert(value[:200])}"
         for line in tools.findings.addressed
         for field, value in events[line].data.items()
         if speaks_to_a_model(value)
     ]
-    return [*lines, *(_plain(str(warning)) for warning in response.warnings)]
+    return [*lines, *(_inert(str(warning)) for warning in response.warnings)]
 
 
 def _cut(response: CrewResponse) -> list[str]:
@@ -147,7 +147,13 @@ def _cited(tools: IncidentTools) -> str:
 
 
 def _quoted(text: str) -> str:
-    return "\n".join(f"> {line}" for line in _plain(text).splitlines() or ["(nothing)"])
+    return "\n".join(f"> {_inert(line)}" for line in _plain(text).splitlines() or ["(nothing)"])
+
+
+def _inert(text: str) -> str:
+    """Others' text for a viewer of Markdown, who would fetch a picture or a tag in it from its author."""
+    line = " ".join(_plain(text).split())
+    return line.replace("\\", "\\\\").replace("<", "&lt;").replace("[", "\\[").replace("](", "]\\(")
 
 
 def _plain(text: str) -> str:

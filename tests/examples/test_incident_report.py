@@ -123,3 +123,15 @@ def test_both_files_are_written_into_a_new_folder(tools: IncidentTools, tmp_path
     told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     assert told["response"]["text"] == "So."
     assert told["findings"]["hosts"] == tools.findings.hosts
+
+
+def test_nothing_in_a_report_is_fetched_from_whoever_wrote_a_text(tools: IncidentTools) -> None:
+    picture, tag = "![ok](https://relay.example/?q=1)", '<img src="https://relay.example/?q=1">'
+    gone = TaskMissing(task="t1", agent="a", reason=picture)
+    seen = Suspicion(where="a log", form="sends data away", excerpt=tag)
+    words = f"{picture}\n[{picture}](https://relay.example)\n{tag}"
+    text = report.as_markdown(said(words, missing=[gone], warnings=[seen]), tools)
+    shown = text.partition("## Cited lines")[0]
+    assert "relay.example" in shown
+    assert "](" not in shown.replace("]\\(", "")
+    assert "<" not in shown
