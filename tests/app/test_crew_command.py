@@ -349,6 +349,7 @@ def test_words_of_a_small_model_that_are_not_what_was_found_are_set_aside(
     result = moa("crew", QUESTION, "--data", sales)
     assert "north | 270\nsouth | 80" in result.stdout
     assert "999" not in result.stdout
+    assert "Not all that was wanted: data, t1: not put in words" in result.stderr
 
 
 def test_another_model_may_plan_for_a_small_one(

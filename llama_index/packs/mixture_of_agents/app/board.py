@@ -265,7 +265,7 @@ def summary(response: MixtureResponse | CrewResponse, done: int, thing: str = "c
     known = read is not None and written is not None
     tokens = f"{read:,} tokens read, {written:,} written" if known else "tokens not reported by every model"
     tokens += f" · {dollars(response.usage.cost_usd)}" if response.usage.cost_usd else ""
-    gone = f"{len(response.missing)} missing, degraded" if response.degraded else "nobody missing"
+    gone = f"{len(response.missing) or 'nobody'} missing{', degraded' if response.degraded else ''}"
     return " · ".join((f"{response.latency_seconds:.1f} s", count(done, thing), tokens, gone))
 
 

@@ -147,9 +147,11 @@ def _write(text: str) -> None:
 
 
 def _say_what_is_amiss(response: CrewResponse) -> None:
-    cut = [f"{one.agent}, {one.task}: {one.cut}" for one in response.results if one.cut]
-    if response.degraded:
-        note(degraded_note([*response.missing, *cut]))
+    if response.missing:
+        note(degraded_note(response.missing))
+    cut = [f"{one.agent}, {one.task}: {printable(one.cut)}" for one in response.results if one.cut]
+    if cut:
+        note(f"Not all that was wanted: {'; '.join(cut)}")
     if response.warnings:
         found = count(len(response.warnings), "text")
         note(f"{found} looked like orders to a model, such as {printable(str(response.warnings[0]))}")

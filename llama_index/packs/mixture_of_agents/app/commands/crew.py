@@ -117,8 +117,9 @@ def crew(
 
     Files are only read. Charts and cleaned tables become new files in --out, each after you said yes.
 
-    The embedded local model is too small to choose tools: its specialists look where the question's words
-    point, and put into words what they found. With a database, SQL does the analyst's part.
+    The embedded local model is too small to plan or to choose tools: its specialists look where the words of
+    the question point, and put into words what they found. The words can be wrong; --progress shows what was
+    found. With a database, SQL does the analyst's part.
 
     [bold]Examples[/bold]
 
