@@ -435,3 +435,11 @@ async def test_an_aggregator_that_hangs_costs_no_results() -> None:
     response = await crew.arun("So?")
     assert "advice says so" in str(response)
     assert [gone.task for gone in response.missing] == ["answer", "answer"]
+
+
+async def test_a_call_that_cancels_itself_is_not_said_to_be_late() -> None:
+    def gone(messages: Any) -> str:
+        raise asyncio.CancelledError
+
+    response = await crew_of(plans=ScriptedLLM(gone, model="planner")).arun("So?")
+    assert [str(one) for one in response.missing] == ["planner, plan: was cancelled"]

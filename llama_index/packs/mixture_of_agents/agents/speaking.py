@@ -119,8 +119,9 @@ class Speaker:
         task = await ended(work, self._timeout)
         took = time.monotonic() - began
         if not task.done() or task.cancelled():
-            limit = "was cancelled" if self._timeout is None else f"no answer within {self._timeout:g} s"
-            return Said(seconds=took, reason=limit)
+            is_late = self._timeout is not None and took > 0.9 * self._timeout
+            reason = f"no answer within {self._timeout:g} s" if is_late else "was cancelled"
+            return Said(seconds=took, reason=reason)
         error = task.exception()
         if error is not None:
             used = Usage() if status_of(error) is None else _NOTHING_USED

@@ -97,7 +97,8 @@ async def carry_out(
     limit = timeout if given.member.timeout is None else given.member.timeout
     task = await ended(work.said(), limit)
     if not task.done() or task.cancelled():
-        why = "was cancelled from within" if limit is None else f"no result within its timeout of {limit:g} s"
+        is_late = limit is not None and time.monotonic() - began > 0.9 * limit
+        why = f"no result within its timeout of {limit:g} s" if is_late else "was cancelled from within"
         said = Said(reason=why)
     else:
         error = task.exception()
