@@ -6,6 +6,7 @@ import json
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -250,6 +251,16 @@ def test_bad_input_is_refused_before_any_call(words: tuple[str, ...], said: str)
     assert said in shown
 
 
+@pytest.mark.usefixtures("never_called")
+def test_without_the_library_for_tables_it_says_what_to_install(
+    sales: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "polars", None)
+    result = moa("crew", QUESTION, "--data", sales, *NAMED)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "'tables' extra" in result.stderr
+
+
 def test_when_nobody_answers_every_cause_is_named(sales: Path) -> None:
     result = moa("crew", QUESTION, "--data", sales, "--models", "failing:a")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -358,3 +369,11 @@ def test_another_model_may_plan_for_a_small_one(
     small(monkeypatch, lambda messages: "north leads with 270")
     result = moa("crew", QUESTION, "--data", sales, "--planner", "scripted:planner", "--plan-only")
     assert result.stdout.startswith("Plan (planner, 2 tasks)\n└─ t1 data: Sum revenue by region.")
+
+
+def test_where_sql_cannot_ask_the_analyst_is_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "sales.jsonl"
+    path.write_text('{"region": "north", "revenue": 270}\n')
+    small(monkeypatch, lambda messages: "The revenue is 270.")
+    result = moa("crew", QUESTION, "--data", path, "--json")
+    assert [one["agent"] for one in json.loads(result.stdout)["results"]] == ["analysis"]
