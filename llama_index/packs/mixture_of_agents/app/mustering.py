@@ -30,7 +30,6 @@ from llama_index.packs.mixture_of_agents.providers import llm_named
 MOST_TASKS = 12
 """Of a plan; more is sent back to the planner."""
 _SECONDS = 600.0
-"""For a run, unless it is said."""
 _SECONDS_A_TASK = 180.0
 _SMALL_ROLE = "Answer in one or two sentences, with the numbers that were found, the largest first."
 
@@ -139,6 +138,8 @@ def _crew_of_named(
     order: CrewOrder, specialists: Sequence[Specialist], notebook: Notebook | None, consent: Consent
 ) -> Crew:
     llms = [llm_named(name) for name in order.models]
+    # A person who is asked may take a while, and can end a run by hand.
+    seconds = None if consent.plan is not None else _SECONDS
     members = [
         Member.of(one, llms[number % len(llms)], memory=notebook) for number, one in enumerate(specialists)
     ]
@@ -148,9 +149,8 @@ def _crew_of_named(
         _named(order.aggregator),
         max_tasks=MOST_TASKS,
         confirm=_asking(consent, members),
-        timeout=_SECONDS if order.timeout is None else order.timeout,
-        # Whoever is asked before a file is written may take a while.
-        task_timeout=_SECONDS_A_TASK if consent.plan is None else None,
+        timeout=seconds if order.timeout is None else order.timeout,
+        task_timeout=None if consent.plan is not None else _SECONDS_A_TASK,
     )
 
 

@@ -88,7 +88,7 @@ def crew(
         float | None,
         _option(
             metavar="SECONDS",
-            help="For the whole run; 600 with --models, else no limit.",
+            help="For the whole run. No limit on the embedded model or where you are asked, else 600.",
             rich_help_panel=LIMITS,
         ),
     ] = None,
