@@ -37,8 +37,15 @@ def test_the_page_has_a_row_for_every_key() -> None:
 
 
 def test_the_page_knows_every_key_of_a_table() -> None:
-    tables = (ProposerConfig, FinishConfig, StopConfig, BudgetConfig, TraceConfig, PriceConfig)
-    tables += (LimitsConfig,)
+    tables = (
+        ProposerConfig,
+        FinishConfig,
+        StopConfig,
+        BudgetConfig,
+        TraceConfig,
+        PriceConfig,
+        LimitsConfig,
+    )
     unsaid = [name for table in tables for name in table.model_fields if not re.search(rf"\b{name}\b", PAGE)]
     assert not unsaid
 

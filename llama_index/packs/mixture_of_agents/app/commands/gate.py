@@ -144,9 +144,9 @@ def feedback(
 ) -> None:
     """Tell a gate what was right of a run that is in a trace.
 
-    A later word on the same run takes the earlier one's place. What it learns stands in the gate's folder, and
-    is reckoned with where --online is said. --wrong tells of those who gave that answer; --answer tells of
-    everyone.
+    A later word on the same run takes the earlier one's place. What it learns stands in the gate's folder,
+    and is reckoned with where --online is said. --wrong tells of those who gave that answer; --answer tells
+    of everyone.
 
     [bold]Examples[/bold]
 
