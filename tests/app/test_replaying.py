@@ -227,7 +227,7 @@ def test_a_run_that_was_refused_is_no_run_to_replay(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigurationError):
         pack.run("Why?")
-    with pytest.raises(TraceError, match=r"asked nobody.* too small"):
+    with pytest.raises(TraceError, match=r"asked nobody, .*: A budget of .* too small"):
         replay_of(read_trace(path)[0], model_for=lambda identity: speaker("one that costs"))
 
 

@@ -13,7 +13,12 @@ from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 
-from llama_index.packs.mixture_of_agents.errors import TraceError
+from llama_index.packs.mixture_of_agents.errors import (
+    CheckpointError,
+    ConfigurationError,
+    MissingExtraError,
+    TraceError,
+)
 from llama_index.packs.mixture_of_agents.facts import MixtureFacts, SeatFacts
 from llama_index.packs.mixture_of_agents.prompts import as_reference
 from llama_index.packs.mixture_of_agents.proposers import Proposer
@@ -23,6 +28,9 @@ from llama_index.packs.mixture_of_agents.results import Proposal, Role
 
 AGGREGATOR = "aggregator"
 ROLE_WRITER = "role_writer"
+_REFUSALS = frozenset(
+    error.__name__ for error in (ConfigurationError, MissingExtraError, CheckpointError, TraceError)
+)
 
 
 @dataclass(frozen=True)
@@ -75,10 +83,9 @@ class Recording:
         if run.started.redacted or not run.question:
             why = "were redacted" if run.started.redacted else "are not all in the trace"
             raise TraceError(f"The contents of run {run.run_id} {why}, so it cannot be run again.")
-        if not run.calls:  # every call would go out, and under no budget
-            error = None if run.ended is None else run.ended.error
-            why = "" if error is None else f" It ended with: {error.message}"
-            raise TraceError(f"Run {run.run_id} asked nobody, so nothing of it can be replayed.{why}")
+        if not run.calls and _was_refused(run):  # every call would go out, and under no budget
+            why = "" if run.ended is None or run.ended.error is None else f": {run.ended.error.message}"
+            raise TraceError(f"Run {run.run_id} asked nobody, so nothing of it can be replayed{why or '.'}")
         self.run, self._model_for = run, model_for
 
     @property
@@ -179,6 +186,13 @@ class Recording:
         rounds = [layer for layer in range(1, self.mixture.num_layers) if self.proposals(layer)]
         counted = self.proposals(rounds[-1]) if rounds else []
         return {as_reference(proposal.text): answers.get(proposal.proposer) for proposal in counted}
+
+
+def _was_refused(run: RunRecord) -> bool:
+    """Whether it was refused before any call, or killed; a gate that decides nothing ends a run otherwise."""
+    if run.ended is None:
+        return True
+    return run.ended.error is not None and run.ended.error.type in _REFUSALS
 
 
 def _with_roles(seats: Sequence[SeatFacts], roles: Sequence[Role]) -> list[SeatFacts]:
