@@ -14,6 +14,8 @@ STYLE: Any = {
 }
 CURVE = "cascade, at most"
 _LEFT_OUT = ("cascade, loss",)
+_APART = 0.7
+"""Percentage points between names."""
 _INK, _LINE, _RIVAL = "#333333", "#2a6f97", "#c0504d"
 
 
@@ -31,12 +33,13 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         _points(axes, curve, _LINE, "o-", "cascade, by what it is to keep to")
         others = [r for r in rows if not r["name"].startswith("cascade")]
         _points(axes, others, _RIVAL, "s", None)
-        for row in others:
-            _name(axes, row)
+        for row, height in zip(others, apart([100 * row["accuracy"] for row in others], _APART), strict=True):
+            _name(axes, row, height)
         axes.axvline(50, color=_INK, linewidth=0.6, linestyle=":")
         axes.set_xlabel("questions the dearest model is asked, %")
         axes.set_ylabel("answers right, %")
         axes.set_xlim(25, 125)
+        axes.set_xticks(range(30, 101, 10))
         axes.legend(loc="lower right", frameon=False)
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
 
@@ -61,6 +64,20 @@ def _points(axes: Any, rows: Sequence[Mapping[str, Any]], color: str, style: str
     )
 
 
-def _name(axes: Any, row: Mapping[str, Any]) -> None:
-    place = (100 * row["dearest"], 100 * row["accuracy"])
-    axes.annotate(row["name"], place, xytext=(6, -3), textcoords="offset points", fontsize=7, color=_INK)
+def _name(axes: Any, row: Mapping[str, Any], height: float) -> None:
+    place = (100 * row["dearest"] + 1, height)
+    axes.annotate(row["name"], place, verticalalignment="center", fontsize=7, color=_INK)
+
+
+def apart(heights: Sequence[float], least: float) -> list[float]:
+    """Heights for names that would cover each other: as they are, or moved up until they stand apart.
+
+    Args:
+        heights: Where the names belong.
+        least: How far apart two of them have to be.
+    """
+    placed: dict[int, float] = {}
+    for index in sorted(range(len(heights)), key=lambda index: heights[index]):
+        below = max(placed.values(), default=heights[index] - least)
+        placed[index] = max(heights[index], below + least)
+    return [placed[index] for index in range(len(heights))]
