@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ heights = st.lists(st.floats(0, 100, allow_nan=False), max_size=8)
 def test_names_never_cover_each_other_and_keep_their_order(wanted: list[float]) -> None:
     placed = apart(wanted, 0.7)
     in_order = sorted(placed)
-    assert all(high - low >= 0.7 - 1e-9 for low, high in zip(in_order, in_order[1:], strict=False))
+    assert all(high - low >= 0.7 - 1e-9 for low, high in pairwise(in_order))
     assert sorted(range(len(wanted)), key=lambda i: (wanted[i], i)) == sorted(
         range(len(wanted)), key=lambda i: placed[i]
     )
