@@ -19,6 +19,7 @@ TESTS = Path(__file__).parent
 # Read when the libraries are imported, so set before any test module is.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads take the time of whom they wait for
 
 # Two busy cores make single examples slow, never wrong; CI draws the same examples each time.
 settings.register_profile("here", deadline=None)

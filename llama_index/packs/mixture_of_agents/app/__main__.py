@@ -6,6 +6,7 @@ import os
 import sys
 from importlib.util import find_spec
 
+from llama_index.packs.mixture_of_agents.app.sleeping import let_threads_sleep
 from llama_index.packs.mixture_of_agents.errors import MissingExtraError
 
 
@@ -15,6 +16,7 @@ def main() -> None:
         sys.stderr.write(f"moa: {MissingExtraError('The command line', 'cli')}\n")
         raise SystemExit(2)
     _stand_in_for_closed_streams()
+    let_threads_sleep()
     try:
         # Not at the top: these libraries are an extra.
         from llama_index.packs.mixture_of_agents.app.commands import run

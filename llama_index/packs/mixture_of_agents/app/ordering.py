@@ -21,6 +21,7 @@ from llama_index.packs.mixture_of_agents.app.default_mixture import (
     named_proposers,
 )
 from llama_index.packs.mixture_of_agents.app.preparing import default_directory
+from llama_index.packs.mixture_of_agents.app.sleeping import let_threads_sleep
 from llama_index.packs.mixture_of_agents.app.view import View
 from llama_index.packs.mixture_of_agents.base import MixtureOfAgentsPack
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
@@ -186,6 +187,7 @@ def local_model(view: View) -> Any:
     Raises:
         ConfigurationError: It cannot be made.
     """
+    let_threads_sleep()
     local = llm_named(f"sparse-moe:{default_directory(view)}")
     if "repetition_penalty" not in type(local).model_fields:
         return local
