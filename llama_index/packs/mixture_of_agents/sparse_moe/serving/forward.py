@@ -71,6 +71,8 @@ class LoadedModel:
         # The whole prompt's logits would be S x V floats, of which only the last row is wanted.
         self._options: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in taken else {}
         self._takes_positions = "position_ids" in taken
+        # transformers renamed it in 5.24. A model swallows what it does not know: it must be its own name.
+        self._cache_name = "cache" if "cache" in taken else "past_key_values"
         self._checked: set[RoutingSettings] = set()
         cache = row_caches.new_cache(model)
         self.can_batch = row_caches.can_batch(cache)
@@ -119,10 +121,11 @@ class LoadedModel:
             options["position_ids"] = torch.tensor(positions_BS, dtype=torch.long, device=device)
         if mask_BL is not None:
             options["attention_mask"] = mask_BL
+        options[self._cache_name] = cache
         ids = torch.tensor(ids_BS, dtype=torch.long, device=device)
         # Not inference_mode: tables that a model keeps for itself would stay unusable for autograd.
         with self.exclusively(plan):
-            output = self.model(input_ids=ids, past_key_values=cache, use_cache=True, **options)
+            output = self.model(input_ids=ids, use_cache=True, **options)
         logits_BV: Tensor = output.logits[:, -1]
         return logits_BV
 
