@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from llama_index.packs.mixture_of_agents.agents import Plan
+from llama_index.packs.mixture_of_agents.agents.events import ResultEvent
 from llama_index.packs.mixture_of_agents.agents.narration import told
+from llama_index.packs.mixture_of_agents.agents.results import TaskResult
 from tests.agents.crews import crew_of, followed
 
 
@@ -19,3 +21,8 @@ async def test_a_plan_is_told_once_and_again_where_somebody_changed_it() -> None
         plans = [line for line in lines if " plan " in line]
         assert len(plans) == len(drawn)
         assert all(words in line for line, words in zip(plans, drawn, strict=True))
+
+
+def test_what_a_result_lacks_stands_apart_from_its_time() -> None:
+    result = TaskResult(task="t1", agent="data", text="north", latency_seconds=1.0, cut="all calls are used")
+    assert told(ResultEvent(result=result)).endswith("in 1.0 s (all calls are used): north")

@@ -57,10 +57,8 @@ def _of_task(event: Event) -> str:
         return f"task       {event.task.id} {event.task.agent}: {_line(event.task.instructions)}"
     if isinstance(event, ResultEvent) and event.result is not None:
         one = event.result
-        cut = f" ({one.cut})" if one.cut else ""
-        return (
-            f"result     {one.task} {one.agent} in {one.latency_seconds:.1f} s{_line(cut)}: {_line(one.text)}"
-        )
+        cut = f" ({_line(one.cut)})" if one.cut else ""
+        return f"result     {one.task} {one.agent} in {one.latency_seconds:.1f} s{cut}: {_line(one.text)}"
     if isinstance(event, ResultEvent) and event.missing is not None:
         return (
             f"result     {event.missing.task} {event.missing.agent} has none: {_line(event.missing.reason)}"
