@@ -210,6 +210,37 @@ def test_a_missing_default_model_is_no_traceback(monkeypatch: pytest.MonkeyPatch
     assert (result.exit_code, result.stderr) == (2, "moa: could not be fetched\n")
 
 
+class CutLLM(ScriptedLLM):
+    """Says that its answers were cut at the longest length, in a provider's word."""
+
+    async def achat(self, messages: Any, **kwargs: Any) -> Any:
+        response = await super().achat(messages, **kwargs)
+        return response.model_copy(update={"raw": {"stop_reason": "max_tokens"}})
+
+    async def astream_chat(self, messages: Any, **kwargs: Any) -> Any:
+        pieces = await super().astream_chat(messages, **kwargs)
+
+        async def ended() -> Any:
+            async for piece in pieces:
+                yield piece.model_copy(update={"raw": {"stop_reason": "max_tokens"}})
+
+        return ended()
+
+
+@pytest.mark.parametrize("cut", ["judge", "a"])
+def test_an_answer_that_ends_at_its_longest_length_is_told_of(
+    cut: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(model: str) -> ScriptedLLM:
+        return (CutLLM if model == cut else ScriptedLLM)("Well, it is", model=model)
+
+    monkeypatch.setattr("tests.app.scripted_provider.scripted", made)
+    result = moa("ask", "Why?", *TWO)
+    assert (result.exit_code, result.stdout) == (0, "Well, it is\n")
+    told = "moa: The answer was cut at its longest length; moa ask --max-tokens N sets another.\n"
+    assert result.stderr == (told if cut == "judge" else "")
+
+
 def test_the_demo_shows_the_way_and_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ordering, "default_directory", lambda view: Path("there"))
     monkeypatch.setattr(ordering, "llm_named", lambda name: ScriptedLLM("This is so."))

@@ -37,6 +37,8 @@ def ask(question: str, order: Order) -> None:
         view.finish(response.text, took)
     finally:
         view.close()
+    if listener.cut:
+        note("The answer was cut at its longest length; moa ask --max-tokens N sets another.")
     if response.degraded:
         note(degraded_note(response.missing))
 

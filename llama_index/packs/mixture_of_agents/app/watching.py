@@ -20,6 +20,8 @@ from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal, Task
 
 Question = str | Sequence[ChatMessage]
+_CUT = ("length", "max_tokens")
+"""Why an answer ended, in the words of providers."""
 
 
 class Listener:
@@ -28,11 +30,13 @@ class Listener:
     Attributes:
         calls: How many calls went out; those that a store answered, or a budget refused, did not.
         texts: The newest answer of each proposer to each task in each layer.
+        cut: Whether the newest text of whoever writes the answer ended at its longest length.
     """
 
     def __init__(self) -> None:
         self.calls = 0
         self.texts: dict[tuple[int, Task, str], str] = {}
+        self.cut = False
 
     async def before(self, call: Call) -> Proposal | Missing | None:
         """Let it go out."""
@@ -43,6 +47,8 @@ class Listener:
         self.calls += 1
         if isinstance(outcome, Proposal):
             self.texts[(call.layer, call.task, call.proposer)] = outcome.text
+            if call.task == "synthesize":
+                self.cut = str(outcome.details.get("finish_reason")).lower() in _CUT
 
 
 def watch(

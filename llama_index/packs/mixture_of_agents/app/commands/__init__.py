@@ -84,8 +84,7 @@ def _moa(
     Start with [bold]moa demo[/bold]: it needs no key. Then ask a question of your own with
     [bold]moa ask[/bold]; `moa ask --help` shows how to name models.
 
-    Exit status of every command: 0 done, 1 it ran and something had no answer, 2 refused before any call,
-    130 interrupted.
+    Exit status of every command: 0 done, 1 something had no answer, 2 refused, 130 interrupted.
     """
 
 
