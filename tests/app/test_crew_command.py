@@ -138,8 +138,9 @@ def test_charts_are_saved_after_a_yes(sales: Path, tmp_path: Path) -> None:
 def test_where_nobody_can_be_asked_nothing_is_saved(
     sales: Path, tmp_path: Path, models: dict[str, ScriptedLLM]
 ) -> None:
-    moa("crew", QUESTION, "--data", sales, *NAMED, "--out", tmp_path / "charts")
+    result = moa("crew", QUESTION, "--data", sales, *NAMED, "--out", tmp_path / "charts")
     assert list((tmp_path / "charts").iterdir()) == []
+    assert "Nothing is saved where nobody can be asked; --yes saves." in result.stderr
     assert "nobody is there to give one" in models["artist"].calls[-1].text
 
 
@@ -220,7 +221,7 @@ def never_called(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (("crew", " ", "--data", "sales.csv"), "The question is empty"),
         (("crew", QUESTION), "Missing option '--data'"),
-        (("crew", QUESTION, "--data", "nowhere.csv"), "there is no database file"),
+        (("crew", QUESTION, "--data", "nowhere.csv"), "nowhere.csv cannot be used: nothing is there"),
         (("crew", QUESTION, "--data", "notes.txt"), "no readable SQLite database"),
         (("crew", QUESTION, "--data", "empty"), "holds no table file"),
         (("crew", QUESTION, "--data", "bad.csv"), "cannot be read as UTF-8 CSV"),

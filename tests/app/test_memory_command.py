@@ -30,6 +30,13 @@ def test_agents_are_listed(notes: Path) -> None:
     assert moa("memory", "ls", notes).stdout == "analysis\t1 note\ndata\t2 notes\n"
 
 
+def test_an_empty_notebook_says_so_and_leaves_the_pipe_empty(tmp_path: Path) -> None:
+    Notebook(tmp_path / "notes.db")
+    for word in ("ls", "show"):
+        result = moa("memory", word, tmp_path / "notes.db")
+        assert (result.exit_code, result.stdout, result.stderr) == (0, "", "moa: nothing is kept yet\n")
+
+
 def test_notes_are_shown_a_line_each(notes: Path) -> None:
     assert moa("memory", "show", notes, "--agent", "data").stdout == (
         "1\tdata\tfact\t1970-01-02\tRevenue is in thousands of euros.\n"

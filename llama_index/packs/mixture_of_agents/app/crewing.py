@@ -49,8 +49,11 @@ def ask(question: str, order: CrewOrder) -> None:
         made = _planned(question, order, plan)
         _write(document(made.model_dump()) if order.as_json else made.as_text())
         return
-    crew = _ready(question, order, plan, _consent(order, asker))
+    consent = _consent(order, asker)
+    crew = _ready(question, order, plan, consent)
     plan = plan or usual_plan(order, question, crew)
+    if order.out is not None and consent.write is None:
+        note("Nothing is saved where nobody can be asked; --yes saves.")
     # Thoughts come word by word, and whoever is asked sees the plan with the question.
     hidden = (AnswerEvent, ReasonEvent, *(() if asker is None else (PlanEvent,)))
     shown = _stream(order)

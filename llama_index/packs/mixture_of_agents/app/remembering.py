@@ -10,6 +10,7 @@ from pathlib import Path
 from llama_index.packs.mixture_of_agents.agents.memory_notebook import Note, Notebook
 from llama_index.packs.mixture_of_agents.app.asking import document
 from llama_index.packs.mixture_of_agents.app.board import count, printable
+from llama_index.packs.mixture_of_agents.app.statuses import note
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, ToolError
 
 
@@ -19,7 +20,10 @@ def list_agents(path: Path) -> None:
     Raises:
         ConfigurationError: There is no notebook.
     """
-    for agent, notes in _notebook(path).agents().items():
+    agents = _notebook(path).agents()
+    if not agents:
+        note("nothing is kept yet")
+    for agent, notes in agents.items():
         _say(f"{printable(agent)}\t{count(notes, 'note')}")
 
 
@@ -31,10 +35,12 @@ def show(path: Path, agent: str | None, as_json: bool) -> None:
     """
     notes = _notebook(path).inspect(agent)
     if as_json:
-        _say(document([note.model_dump() for note in notes]))
+        _say(document([one.model_dump() for one in notes]))
         return
-    for note in notes:
-        _say(_line(note))
+    if not notes:
+        note("nothing is kept yet")
+    for one in notes:
+        _say(_line(one))
 
 
 def forget(path: Path, which: Sequence[str], agent: str | None) -> None:
@@ -64,10 +70,10 @@ def _notebook(path: Path) -> Notebook:
     return Notebook(path)
 
 
-def _line(note: Note) -> str:
-    day = datetime.fromtimestamp(note.at, timezone.utc).date().isoformat()
-    text = " ".join(printable(note.text).split())
-    return f"{note.id}\t{printable(note.agent)}\t{note.kind}\t{day}\t{text}"
+def _line(one: Note) -> str:
+    day = datetime.fromtimestamp(one.at, timezone.utc).date().isoformat()
+    text = " ".join(printable(one.text).split())
+    return f"{one.id}\t{printable(one.agent)}\t{one.kind}\t{day}\t{text}"
 
 
 def _say(text: str) -> None:

@@ -27,6 +27,7 @@ from llama_index.packs.mixture_of_agents.app.looking import Look, look_for
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, ToolError
 
 _LIMITS = Limits()
+_TAKES = f"It takes a table file ({', '.join(ENDINGS)}), a folder of such, or a SQLite file."
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def data_at(path: Path) -> Data:
         ConfigurationError: There is none, or it is of another kind.
     """
     path = path.expanduser().resolve()
+    if not path.exists():
+        raise ConfigurationError(f"--data {path} cannot be used: nothing is there. {_TAKES}")
     if path.is_dir():
         return _table_files(DataFolder(path), path)
     if path.suffix.lower() in ENDINGS and path.is_file():
@@ -62,10 +65,7 @@ def data_at(path: Path) -> Data:
     try:
         return Data(SqliteFile(path), DataFolder(path.parent, only=()))
     except ConfigurationError as error:
-        raise ConfigurationError(
-            f"--data cannot be used: {error}. It takes a table file ({', '.join(ENDINGS)}), a folder of "
-            "such, or a SQLite file."
-        ) from error
+        raise ConfigurationError(f"--data cannot be used: {error}. {_TAKES}") from error
 
 
 def _table_files(folder: DataFolder, path: Path) -> Data:
