@@ -213,6 +213,9 @@ def test_a_missing_default_model_is_no_traceback(monkeypatch: pytest.MonkeyPatch
 class CutLLM(ScriptedLLM):
     """Says that its answers were cut at the longest length, in a provider's word."""
 
+    def __init__(self, model: str) -> None:
+        super().__init__("Well, it is", model=model)
+
     async def achat(self, messages: Any, **kwargs: Any) -> Any:
         response = await super().achat(messages, **kwargs)
         return response.model_copy(update={"raw": {"stop_reason": "max_tokens"}})
@@ -232,7 +235,7 @@ def test_an_answer_that_ends_at_its_longest_length_is_told_of(
     cut: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def made(model: str) -> ScriptedLLM:
-        return (CutLLM if model == cut else ScriptedLLM)("Well, it is", model=model)
+        return CutLLM(model) if model == cut else ScriptedLLM("Well, it is", model=model)
 
     monkeypatch.setattr("tests.app.scripted_provider.scripted", made)
     result = moa("ask", "Why?", *TWO)

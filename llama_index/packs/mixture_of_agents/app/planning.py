@@ -172,7 +172,10 @@ def _remarks(told: Forecast, gated: GatePlan | None) -> list[str]:
     lines = [f"Longest chain: {calls} one after another{seconds}."]
     if told.most_tokens is not None:
         usd = "" if told.most_usd is None else f" and {dollars(told.most_usd)}"
-        lines.append(f"At most, by the longest answers there may be: {told.most_tokens:,} tokens{usd}.")
+        lines.append(
+            f"At most, if answers are as long as they may be: {told.most_tokens:,} tokens{usd}; "
+            "--max-tokens shortens them."
+        )
     if told.without_price:
         lines.append(f"No price is known for {', '.join(told.without_price)}.")
     if gated is not None:
