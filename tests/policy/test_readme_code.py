@@ -15,11 +15,8 @@ import pytest
 
 from tests.policy.tree import ROOT
 
-PAGES = [
-    path
-    for path in (ROOT / "README.md", ROOT / "docs" / "agents.md", ROOT / "docs" / "gate.md")
-    if path.exists()
-]
+DOCS = ("agents.md", "gate.md", "telemetry.md", "traces.md")
+PAGES = [path for path in (ROOT / "README.md", *(ROOT / "docs" / name for name in DOCS)) if path.exists()]
 FENCE = re.compile(r"^```(?P<info>python[^\n]*)\n(?P<code>.*?)^```\s*$", re.MULTILINE | re.DOTALL)
 REASONS_TO_SKIP = re.compile(r"OpenAI\(|MistralAI\(|Anthropic\(|API_KEY|SparseMoELLM\(|openai:|mistral")
 
