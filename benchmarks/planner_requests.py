@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from benchmarks.machine import in_a_line, machine
@@ -116,6 +117,7 @@ class Timed:
         serial: Of one task after another.
         valid: Whether the plan can be carried out, and all of it was.
         in_order: Whether no task began before all it needs had ended.
+        at_once: Most tasks that were in work at one time.
     """
 
     request: str
@@ -126,6 +128,7 @@ class Timed:
     serial: float
     valid: bool
     in_order: bool
+    at_once: int
 
     @property
     def ratio(self) -> float:
@@ -152,6 +155,7 @@ async def timed(asked: Asked, latency: float = 0.2) -> Timed:
         len(plan.tasks) * latency + both,
         _is_as_written(plan, asked) and not response.degraded,
         in_order(plan, events),
+        most_at_once(events),
     )
 
 
@@ -170,6 +174,16 @@ def in_order(plan: Plan, events: Sequence[Any]) -> bool:
         if isinstance(event, ResultEvent) and event.result is not None
     }
     return all(ended[need] < begun[task.id] for task in plan.tasks for need in task.needs)
+
+
+def most_at_once(events: Sequence[Any]) -> int:
+    """The most tasks that had begun and not ended, as the events stand."""
+    steps = (
+        1 if isinstance(event, TaskEvent) else -1
+        for event in events
+        if isinstance(event, (TaskEvent, ResultEvent))
+    )
+    return max(accumulate(steps), default=0)
 
 
 @dataclass(frozen=True)
@@ -215,13 +229,13 @@ async def made(asked: Asked, llm: Any) -> Made:
 
 def table_of_times(measured: Sequence[Timed]) -> str:
     """What was measured with scripted models, as a Markdown table."""
-    head = "| request | tasks | chain | wall | ideal | ratio | one by one | valid | in order |"
+    head = "| request | tasks | chain | wall | ideal | ratio | one by one | at once | valid | in order |"
     rows = [
         f"| {one.request} | {one.tasks} | {one.chain} | {one.seconds:.2f} s | {one.ideal:.2f} s | "
-        f"{one.ratio:.2f} | {one.serial:.2f} s | {_yes(one.valid)} | {_yes(one.in_order)} |"
+        f"{one.ratio:.2f} | {one.serial:.2f} s | {one.at_once} | {_yes(one.valid)} | {_yes(one.in_order)} |"
         for one in measured
     ]
-    return "\n".join([head, "|---|" + "---:|" * 6 + "---|---|", *rows])
+    return "\n".join([head, "|---|" + "---:|" * 7 + "---|---|", *rows])
 
 
 def table_of_plans(measured: Sequence[Made]) -> str:
