@@ -54,7 +54,8 @@ class MixtureConfig(Table):
         ConfigurationError: Anything that cannot work; it names each key and what is valid there.
 
     Example:
-        config = MixtureConfig(proposers=["openai:gpt-4o-mini", "mistral-small"], finish="rank", budget=0.05)
+        models = ["openai:gpt-4o-mini", "mistral-small"]
+        config = MixtureConfig(proposers=models, finish="rank", max_tokens=500, budget=0.05)
         print(config.pack().run("Why is the sky blue?"))
     """
 

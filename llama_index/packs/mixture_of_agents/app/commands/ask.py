@@ -76,7 +76,7 @@ def ask(
 
       moa ask "..." --models openai:gpt-4o-mini --strategy self --finish vote --extract number
 
-      moa ask "..." --models openai:gpt-4o-mini --temperatures 0.2..1.0 --budget-usd 0.05
+      moa ask "..." --models openai:gpt-4o-mini --temperatures 0.2..1.0 --max-tokens 500 --budget-usd 0.05
 
       moa ask "..." --models gpt-4o-mini gpt-4o --gate gate/ --layers 2 --finish vote
 
