@@ -29,6 +29,7 @@ help:  ## Show this list
 
 demo: .venv/.demo-installed  ## Ask a mixture of three local proposers, no key needed
 	$(BIN)/moa demo
+	@echo 'Ask it something of your own: $(BIN)/moa ask "..."'
 
 test: .venv/.dev-installed $(OLD_VENV)/.installed  ## Run all tests, then the mixture's on the oldest core
 	$(BIN)/python -m pytest
