@@ -354,6 +354,18 @@ def test_a_small_model_only_words_what_was_found(
     assert [path.suffix for path in out.iterdir()] == [".png"]
 
 
+def test_a_small_model_words_a_chart_that_nobody_can_be_asked_to_save(
+    sales: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    small(monkeypatch, lambda messages: "north leads with 270, then south with 80")
+    out = tmp_path / "charts"
+    response = json.loads(moa("crew", QUESTION, "--data", sales, "--json", "--out", out).stdout)
+    seen = {one["tool"]: one for result in response["results"] for one in result["observations"]}
+    assert not seen["make_chart"]["is_error"]
+    assert "save_chart" not in seen
+    assert list(out.iterdir()) == []
+
+
 def test_words_of_a_small_model_that_are_not_what_was_found_are_set_aside(
     sales: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

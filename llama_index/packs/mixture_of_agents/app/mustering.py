@@ -101,7 +101,8 @@ def crew_for(
     specialists = specialists_over(data, out, consent.write)
     if order.models:
         return _checked(_crew_of_named(order, specialists, notebook, consent), plan)
-    looks = looks_at(data, question, out)
+    # What nobody can allow is not tried: the chart is looked at, and not saved.
+    looks = looks_at(data, question, None if consent.write is None else out)
 
     def crew(llm: Any) -> Crew:
         there = [one for one in specialists if one.name in looks]
