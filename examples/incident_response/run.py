@@ -83,7 +83,9 @@ def main(arguments: list[str] | None = None) -> int:
     if truth is not None and "find_movement" in tools.used:
         marked = compare(tools.findings, truth)
         print(f"Against the truth: right = {marked.perfect}")
-        print(f"  recall    {marked.recall}\n  precision {marked.precision}")
+        for part, found in marked.recall.items():
+            right = f"{marked.precision[part]:.0%} of what is reported is true"
+            print(f"  {part:<11}{found:.0%} of the truth is found, {right}")
     return 0
 
 
