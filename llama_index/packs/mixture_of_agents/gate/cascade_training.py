@@ -1,4 +1,4 @@
-"""A cascade learned of recorded answers: juries, what their confidence means, and the threshold.
+"""A cascade learned from recorded answers: juries, what their confidence means, and the threshold.
 
 Confidences and losses come from cross-fitting: each case is judged by a jury that did not see it. The jury
 that is kept is then trained on all cases, so conformal risk control's guarantee, which is exact for a set

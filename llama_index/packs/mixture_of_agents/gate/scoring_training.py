@@ -1,4 +1,4 @@
-"""Gates that read the question alone, learned of recorded answers.
+"""Gates that read the question alone, learned from recorded answers.
 
 Scores, scales and threshold come from cross-fitting, as a cascade's do. What texts mean is the jury's part.
 """

@@ -10,7 +10,7 @@ doctor    what is missing before models can be asked
 trace     what runs wrote down of themselves
 replay    a recorded run once more, with something changed
 config    mixtures as files
-gate      who is worth asking, learned of recorded answers
+gate      who is worth asking, learned from recorded answers
 local     models on this machine: upcycle, experts
 
 A module's `register` adds its commands. They fetch what is asked for and hand it on; work is done elsewhere.

@@ -1,4 +1,4 @@
-"""`moa gate`: who is worth asking, learned of recorded answers."""
+"""`moa gate`: who is worth asking, learned from recorded answers."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def learned(
     reset: Annotated[bool, typer.Option("--reset", help="Forget all of it.")] = False,
     as_json: _Json = False,
 ) -> None:
-    """Show what a gate has learned of feedback.
+    """Show what a gate has learned from feedback.
 
     For each model, and each group of a cascade: how often it was judged, how often it was right, how often
     that was expected, and what is believed now.
