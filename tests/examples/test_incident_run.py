@@ -55,9 +55,9 @@ def test_the_findings_of_a_run_are_the_truth(
     marked = compare(Findings.model_validate(told["findings"]), truth)
     assert marked.perfect, f"seed {seed}, {words}: {marked}"
     assert marked.precision["lines"] == 1, f"seed {seed}, {words}: {marked}"
-    told = capsys.readouterr().out
-    assert "Against the truth: right = True" in told
-    assert "  hosts      100% of the truth is found, 100% of what is reported is true\n" in told
+    printed = capsys.readouterr().out
+    assert "Against the truth: right = True" in printed
+    assert "  hosts      100% of the truth is found, 100% of what is reported is true\n" in printed
 
 
 def test_a_run_shows_its_plan_and_everything_its_agents_do(
