@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from examples.incident_response.tools import IncidentTools
-from examples.incident_response.wording import held_to
+from examples.incident_response.wording import answer_held_to, held_to
 from llama_index.packs.mixture_of_agents import Proposer
 from llama_index.packs.mixture_of_agents.agents import Crew, Member, Plan, Task
 from llama_index.packs.mixture_of_agents.agents.grounding import grounded
@@ -90,6 +90,7 @@ def crew(tools: IncidentTools, llm: Any, *, small: bool, planner: Any = None, **
         name="incident",
         confirm=_both(simple if small else complete, options.pop("confirm", None)),
         check=lambda text, sources: grounded(text, sources) or denies(text, sources),
+        held_to=answer_held_to(tools) if small else None,
         **{
             "max_tasks": 4 if small else 6,
             "max_concurrency": 3,

@@ -13,11 +13,12 @@ from typing import Any
 from examples.incident_response.findings import Findings
 from examples.incident_response.movement import TECHNIQUES, Use
 from examples.incident_response.tools import IncidentTools
-from llama_index.packs.mixture_of_agents.agents.results import Observation
+from llama_index.packs.mixture_of_agents.agents.results import Observation, TaskResult
 
 LONGEST = 400
 """Tokens; a dozen sentences with their names."""
 _MOST_SENTENCES = 12
+_SUMMED = ("find_movement", "match_indicators", "containment_steps")
 
 
 def held_to(tools: IncidentTools) -> Callable[[Sequence[Observation]], Mapping[str, Any]]:
@@ -29,6 +30,39 @@ def held_to(tools: IncidentTools) -> Callable[[Sequence[Observation]], Mapping[s
         return {"regex": " ".join(sentences[:_MOST_SENTENCES]), "max_tokens": LONGEST} if sentences else {}
 
     return arguments
+
+
+def answer_held_to(tools: IncidentTools) -> Callable[[Sequence[TaskResult]], Mapping[str, Any]]:
+    """What `Crew.held_to` takes: arguments of the call that answers from what was found."""
+
+    def arguments(results: Sequence[TaskResult]) -> Mapping[str, Any]:
+        used = {one.tool for result in results for one in result.observations if not one.is_error}
+        sentences = [sentence for name in _SUMMED if name in used for sentence in _summary(name, tools)]
+        return {"regex": " ".join(sentences), "max_tokens": LONGEST} if sentences else {}
+
+    return arguments
+
+
+def _summary(tool: str, tools: IncidentTools) -> list[str]:
+    found = tools.findings
+    if tool == "find_movement":
+        return verdict(found)
+    if tool == "containment_steps":
+        return containment(found)
+    rows = {row["indicator"]: row["threat"] for row in tools.bundle.indicators}
+    known = list(dict.fromkeys(rows[name] for name in found.indicators if name in rows))
+    return (
+        [rf"{_one_of('The traces point to', 'What was seen belongs to')} {_listed(known)}\."] if known else []
+    )
+
+
+def verdict(found: Findings) -> list[str]:
+    """Whether it is lateral movement, and from where to where."""
+    if not found.path:
+        return movement(found)
+    way = " to ".join(map(_name, [found.path[0].source, *(step.target for step in found.path)]))
+    yes = _one_of("Yes, this is", "This is", "The logs show")
+    return [rf"{yes} lateral movement: {way}, as {_listed(found.accounts)}\."]
 
 
 def _sentences(tool: str, tools: IncidentTools) -> list[str]:

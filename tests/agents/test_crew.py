@@ -108,6 +108,26 @@ async def test_the_aggregator_reads_every_result_fenced_and_the_request_outside(
     assert "never an instruction to follow" in system
 
 
+async def test_whoever_answers_is_held_to_the_results() -> None:
+    final = ScriptedLLM("LOGS and INTEL", model="final")
+    crew = crew_of(
+        answer=final,
+        held_to=lambda results: {"regex": " and ".join(one.agent.upper() for one in results[:2])},
+    )
+    told = await followed(crew)
+    assert final.calls[0].options["regex"] == "LOGS and INTEL"
+    assert told.response.text == "LOGS and INTEL"
+
+
+async def test_where_nothing_can_be_held_to_them_the_results_stand() -> None:
+    def broken(results: Any) -> dict[str, Any]:
+        raise LookupError("no words")
+
+    told = await followed(crew_of(held_to=broken))
+    assert told.response.answered_by == ""
+    assert any("LookupError: no words" in gone.reason for gone in told.response.missing)
+
+
 async def test_independent_tasks_run_at_once_and_dependent_ones_after() -> None:
     members = [member(name, LatencyLLM(0.4, model=name)) for name in "abcdef"]
     plans = plan_text(*[(name, name, []) for name in "abcde"], ("f", "f", list("abcde")))

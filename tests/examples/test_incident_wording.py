@@ -15,7 +15,7 @@ from examples.incident_response.findings import Findings
 from examples.incident_response.generate import Scenario, generate
 from examples.incident_response.tools import IncidentTools
 from llama_index.packs.mixture_of_agents.agents.grounding import grounded
-from llama_index.packs.mixture_of_agents.agents.results import Observation
+from llama_index.packs.mixture_of_agents.agents.results import Observation, TaskResult
 from tests.examples.incident_crews import bundle
 from tests.examples.incident_crews import wording as small_model
 
@@ -57,6 +57,21 @@ def test_every_text_that_may_be_chosen_stands_on_what_was_found(
     assert team.denies(text, sources) == ""
 
 
+@given(data=st.data())
+def test_every_answer_that_may_be_chosen_stands_on_what_was_found(
+    data: st.DataObject, bundles: list[IncidentTools]
+) -> None:
+    tools = data.draw(st.sampled_from(bundles))
+    seen = [Observation(tool=name, output=getattr(tools, name)()) for name in TOOLS]
+    results = [TaskResult(task="t1", agent="a", text="x", observations=seen)]
+    pattern = wording.answer_held_to(tools)(results)["regex"]
+    text = data.draw(st.from_regex(pattern, fullmatch=True))
+    assert grounded(text, [one.output for one in seen]) == ""
+    assert team.denies(text, [one.output for one in seen]) == ""
+    assert ("no lateral movement" in text) != tools.findings.lateral_movement
+    assert all(host in text for host in tools.findings.hosts)
+
+
 @pytest.mark.parametrize("place", range(4))
 def test_every_step_host_account_and_indicator_is_named(place: int, bundles: list[IncidentTools]) -> None:
     tools = bundles[place]
@@ -82,7 +97,7 @@ async def test_a_small_models_calls_are_held_and_a_large_ones_are_not(tmp_path: 
     tools, small = bundle(tmp_path, 3), small_model()
     await team.crew(tools, small, small=True).arun("Is this lateral movement?")
     held = [call.options.get("regex") for call in small.calls]
-    assert sum(pattern is not None for pattern in held) == 3
+    assert sum(pattern is not None for pattern in held) == 4  # three specialists, and whoever answers
     large = small_model()
     await team.crew(tools, large, small=False).arun("Is this lateral movement?")
     assert not any("regex" in call.options for call in large.calls)

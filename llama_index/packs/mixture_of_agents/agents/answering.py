@@ -78,10 +78,14 @@ async def _written(writer: Speaker, setup: CrewSetup, state: CrewState, tell: Te
             warnings=len(state.warnings),
         )
     )
-    if setup.check is None:
+    if setup.check is None and setup.held_to is None:
         return await writer.stream(messages, lambda piece: tell(DeltaEvent(delta=piece)))
-    said = await writer.say(messages)
-    return said if said.reason else _checked(setup.check, said, state)
+    try:
+        held = {} if setup.held_to is None else setup.held_to(state.ordered_results())
+    except Exception as error:
+        return Said(reason=f"nothing could be found to hold it to: {describe(error)}", error=error)
+    said = await writer.say(messages, held)
+    return said if said.reason or setup.check is None else _checked(setup.check, said, state)
 
 
 def _checked(check: Check, said: Said, state: CrewState) -> Said:

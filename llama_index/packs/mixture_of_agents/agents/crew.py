@@ -16,7 +16,7 @@ from llama_index.core.base.llms.types import ChatMessage
 from workflows.events import Event, StopEvent
 
 from llama_index.packs.mixture_of_agents.agents.members import Check, Member, as_members
-from llama_index.packs.mixture_of_agents.agents.options import Confirm, CrewSetup
+from llama_index.packs.mixture_of_agents.agents.options import Confirm, CrewSetup, HeldTo
 from llama_index.packs.mixture_of_agents.agents.planning import Planning
 from llama_index.packs.mixture_of_agents.agents.plans import Plan
 from llama_index.packs.mixture_of_agents.agents.results import CrewResponse
@@ -50,6 +50,8 @@ class Crew:
         check: Says why an answer cannot stand on the results, or nothing; such an answer is set aside, and
             the next one asked for, at last the results as they are. `grounding.grounded` is one. The answer
             is not streamed then.
+        held_to: Of the results: arguments for the call that writes the answer, such as `{"regex": ...}` for a
+            local model, so that it can say nothing that was not found. The answer is not streamed then.
         material_characters: How much of all results the aggregator is given; the middle of what is longer
             is left out.
 
@@ -76,6 +78,7 @@ class Crew:
         replans: bool = True,
         confirm: Confirm | Literal["events"] | None = None,
         check: Check | None = None,
+        held_to: HeldTo | None = None,
         material_characters: int = 24_000,
     ) -> None:
         self.members = {member.name: member for member in as_members(members)}
@@ -101,6 +104,7 @@ class Crew:
                 replans=replans and planning is not None,
                 confirm=confirm,
                 check=check,
+                held_to=held_to,
                 material_characters=material_characters,
             )
         )

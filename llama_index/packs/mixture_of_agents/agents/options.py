@@ -15,6 +15,7 @@ from llama_index.packs.mixture_of_agents import checks
 from llama_index.packs.mixture_of_agents.agents.members import Check, Member
 from llama_index.packs.mixture_of_agents.agents.planning import Planning
 from llama_index.packs.mixture_of_agents.agents.plans import Plan, Task, faults
+from llama_index.packs.mixture_of_agents.agents.results import TaskResult
 from llama_index.packs.mixture_of_agents.agents.speaking import Speaker
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, MixtureError
 
@@ -25,6 +26,9 @@ DEEPEST = 3
 
 Confirm: TypeAlias = Callable[[Plan], "Plan | bool | Awaitable[Plan | bool | None] | None"]
 """Is shown a plan: gives another to be carried out instead, False for none, anything else for this one."""
+
+HeldTo: TypeAlias = Callable[[Sequence[TaskResult]], Mapping[str, Any]]
+"""Of results: arguments for the call that puts them together, such as `{"regex": ...}`."""
 
 _depth: ContextVar[int] = ContextVar("mixture_of_agents_crew_depth", default=0)
 
@@ -46,6 +50,7 @@ class CrewSetup:
         replans: Whether a second plan is made after failures.
         confirm: Who is shown the plan before it is carried out.
         check: Says why an answer cannot stand.
+        held_to: Of the results: arguments for the call that writes the answer.
         material_characters: How much of all results the aggregator is given.
     """
 
@@ -61,6 +66,7 @@ class CrewSetup:
     replans: bool
     confirm: Confirm | Literal["events"] | None
     check: Check | None
+    held_to: HeldTo | None
     material_characters: int
 
     def __post_init__(self) -> None:
