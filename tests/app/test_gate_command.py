@@ -154,7 +154,10 @@ def test_as_a_program(moa: Program, tmp_path: Path) -> None:
     assert (made.returncode, made.stderr) == (0, "")
     measured = moa("gate", "eval", str(file), "--gate", "gate")
     assert (measured.returncode, measured.stderr) == (0, "")
-    assert measured.stdout.startswith("\taccuracy\t95 %\t")
+    head, gate, rival, *_ = measured.stdout.split("\n")
+    assert head == "\taccuracy\t95 % of it\tdearest asked\tcost\tgate leads by\t95 % of lead"
+    assert gate.endswith("\t\t")  # it does not lead itself
+    assert " to " in rival.split("\t")[-1]
     asked = moa("ask", QUESTION, *GATED, "--progress")
     assert (asked.returncode, asked.stdout) == (0, "answer of tiny\n")
     assert "The gate asks large" in asked.stderr

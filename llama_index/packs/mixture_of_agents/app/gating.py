@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from llama_index.packs.mixture_of_agents.gate.evaluating import Evaluation, Line
     from llama_index.packs.mixture_of_agents.gate.training import Recipe
 
-_HEAD = ("", "accuracy", "95 %", "dearest asked", "cost", "gate leads by", "95 %")
+_HEAD = ("", "accuracy", "95 % of it", "dearest asked", "cost", "gate leads by", "95 % of lead")
 
 
 def train(
@@ -54,8 +54,9 @@ def evaluate(
     if as_json:
         _print(evaluation.model_dump_json(indent=2))
         return
-    _print_table(_HEAD, [_columns(line) for line in evaluation.lines])
-    gate = evaluation.lines[0]
+    gate, *rivals = evaluation.lines
+    rows = [(*_columns(gate), "", ""), *((*_columns(line), *_lead(line)) for line in rivals)]
+    _print_table(_HEAD, rows)
     asked = ", ".join(f"{name} {share:.1%}" for name, share in gate.calls.items())
     said = f"{evaluation.cases} questions; the dearest is {evaluation.dearest}; the gate asked {asked}"
     _print(printable(said))
@@ -214,10 +215,10 @@ def _told(facts: Mapping[str, Any]) -> str:
     return (
         f"{facts['gate']}: {facts['kind']}, made of {facts['cases']} questions; models by "
         f"{facts['order_by']}: {', '.join(facts['models'])}\n"
-        f"expected of new questions, by cross-fitting: {facts['accuracy']:.1%} right with "
-        f"{facts['models'][-1]} asked for {facts['share_of_dearest']:.1%}; everyone asked: "
-        f"{facts['accuracy_of_everyone']:.1%}; right answers lost against that {facts['loss']:.2%}, won "
-        f"{facts['gain']:.2%}"
+        f"expected of new questions, by cross-fitting: {facts['accuracy']:.1%} right, with "
+        f"{facts['models'][-1]} asked for {facts['share_of_dearest']:.1%}\n"
+        f"asking everyone would be right on {facts['accuracy_of_everyone']:.1%}: where that is right the "
+        f"gate is wrong on {facts['loss']:.2%}, where that is wrong it is right on {facts['gain']:.2%}"
     )
 
 
@@ -225,9 +226,14 @@ def _columns(line: Line) -> tuple[str, ...]:
     return (
         line.name,
         f"{line.accuracy:.1%}",
-        f"{line.interval[0]:.1%} to {line.interval[1]:.1%}",
+        f"{100 * line.interval[0]:.1f} to {100 * line.interval[1]:.1f}%",
         f"{line.share_of_dearest:.1%}",
         "?" if line.cost_usd is None else dollars(line.cost_usd),
+    )
+
+
+def _lead(line: Line) -> tuple[str, str]:
+    return (
         f"{100 * line.lead:+.1f}",
         f"{100 * line.lead_interval[0]:+.1f} to {100 * line.lead_interval[1]:+.1f}",
     )
