@@ -60,7 +60,7 @@ def main() -> None:
     print(in_a_line(machine(("torch", "transformers"))), flush=True)
     print(f"\nSeconds for {TOKENS} tokens:\n")
     print("| busy processes | threads spin | threads sleep | ratio |\n|---:|---:|---:|---:|")
-    for processes in (0, 1, 2, 4):
+    for processes in (0, 1, 2):
         with busy(processes):
             spins, sleeps = (min(seconds(policy) for _ in range(3)) for policy in (None, "PASSIVE"))
         print(f"| {processes} | {spins:.1f} | {sleeps:.1f} | {spins / sleeps:.2f} |", flush=True)
