@@ -33,7 +33,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"answers"}),
     frozenset({"reports", "prompts", "locks", "checks"}),
     frozenset({"errors"}),
-    frozenset({"results", "facts", "fingerprints"}),
+    frozenset({"results", "facts", "fingerprints", "nesting", "databases"}),
 )
 
 # Beside the floors: nothing in the core imports them, and they know only this.
@@ -51,6 +51,7 @@ BESIDE: dict[str, frozenset[str]] = {
             "errors",
             "checks",
             "locks",
+            "nesting",
         }
     ),
     "records": frozenset(
@@ -66,6 +67,7 @@ BESIDE: dict[str, frozenset[str]] = {
             "checks",
             "fingerprints",
             "locks",
+            "databases",
         }
     ),
     "providers": frozenset({"errors"}),

@@ -6,16 +6,16 @@ names, numbers and ids of runs, and no text of anybody's. What is done with the 
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from llama_index.packs.mixture_of_agents.databases import Layout
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 
 Source = Literal["agreement", "verifier", "feedback"]
@@ -26,13 +26,12 @@ Key = tuple[str, str]
 
 MOST_KEPT = 50_000
 """Outcomes; the oldest go first."""
-_APPLICATION = 0x6D6F6732
-_LAYOUT = 1
-_PATIENCE = 10.0
-"""Seconds to wait for another process that is writing."""
-_TABLE = (
-    "CREATE TABLE IF NOT EXISTS outcomes (gate TEXT, run TEXT, kind TEXT, about TEXT, witness INTEGER, "
-    "expected REAL, is_right INTEGER, at REAL, PRIMARY KEY (gate, run, kind, about))"
+_LAYOUT = Layout(
+    application=0x6D6F6732,
+    version=1,
+    table="CREATE TABLE IF NOT EXISTS outcomes (gate TEXT, run TEXT, kind TEXT, about TEXT, witness INTEGER, "
+    "expected REAL, is_right INTEGER, at REAL, PRIMARY KEY (gate, run, kind, about))",
+    patience=10.0,
 )
 _KEEP = (
     "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (gate, run, kind, about) DO UPDATE SET "
@@ -107,11 +106,10 @@ class OutcomeStore:
         self._lock = threading.Lock()
         self._own = sqlite3.connect(":memory:", check_same_thread=False) if path is None else None
         try:
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            with self._opened() as database:
-                _prepare(database)
+            if self._own is not None:
+                _LAYOUT.prepare(self._own)
+            elif path is not None:
+                _LAYOUT.make(path)
         except (OSError, ValueError, sqlite3.Error) as error:
             raise ConfigurationError(
                 f"Outcomes cannot be kept in {path} ({error}). See that it is a file of this package and may "
@@ -168,22 +166,6 @@ class OutcomeStore:
         if self._own is not None:
             with self._lock:
                 yield self._own
-            return
-        # For each use anew: a connection belongs to one thread, and may not go through a fork.
-        with closing(sqlite3.connect(str(self.path), timeout=_PATIENCE)) as database:
-            yield database
-
-
-def _prepare(database: sqlite3.Connection) -> None:
-    with database:
-        database.execute("BEGIN IMMEDIATE")  # several processes may make the same file
-        (application,) = database.execute("PRAGMA application_id").fetchone()
-        (layout,) = database.execute("PRAGMA user_version").fetchone()
-        (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if application == _APPLICATION and layout > _LAYOUT:
-            raise ValueError(f"its layout is {layout}, and this version knows up to {_LAYOUT}")
-        if application != _APPLICATION and (tables or application):
-            raise ValueError("it is another program's database")
-        database.execute(_TABLE)
-        database.execute(f"PRAGMA application_id = {_APPLICATION}")
-        database.execute(f"PRAGMA user_version = {_LAYOUT}")
+        elif self.path is not None:
+            with _LAYOUT.opened(self.path) as database:
+                yield database

@@ -12,14 +12,14 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from llama_index.packs.mixture_of_agents.calls.threads import in_thread
 from llama_index.packs.mixture_of_agents.checks import shown
+from llama_index.packs.mixture_of_agents.databases import Layout
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, TraceError
 from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.records.replaying.answers import call_key
@@ -29,14 +29,13 @@ from llama_index.packs.mixture_of_agents.results import Missing, Proposal
 FROM_CACHE = "cache"
 """Stands in `details["source"]` of a proposal that came from the cache; its usage is that of the call which
 was answered, and now took nothing."""
-_APPLICATION = 0x6D6F6131
-"""Marks the file as ours, so that no one else's database is written to."""
-_LAYOUT = 1
 _ASKS_FOR_TOOLS = ("tool_calls", "tool_use", "function_call")
-_PATIENCE = 5.0
-"""Seconds to wait for another process that is writing."""
-_TABLE = (
-    "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, kept_at REAL NOT NULL, proposal TEXT NOT NULL)"
+_LAYOUT = Layout(
+    application=0x6D6F6131,
+    version=1,
+    table="CREATE TABLE IF NOT EXISTS answers "
+    "(key TEXT PRIMARY KEY, kept_at REAL NOT NULL, proposal TEXT NOT NULL)",
+    patience=5.0,
 )
 
 _logger = logging.getLogger(__name__)
@@ -61,10 +60,7 @@ class AnswerCache:
         self.path, self._clock = _checked(path), clock
         self._warned = False
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-            with self._opened() as database:
-                _prepare(database)
+            _LAYOUT.make(self.path)
         except (OSError, ValueError, sqlite3.Error) as error:
             raise TraceError(
                 f"The cache {self.path} cannot be used ({error}). See that it is a file of this package and "
@@ -87,13 +83,13 @@ class AnswerCache:
             await in_thread(lambda: self._keep(call_key(call), outcome))
 
     def __len__(self) -> int:
-        with self._opened() as database:
+        with _LAYOUT.opened(self.path) as database:
             (count,) = database.execute("SELECT count(*) FROM answers").fetchone()
         return int(count)
 
     def _find(self, key: str) -> Proposal | None:
         try:
-            with self._opened() as database:
+            with _LAYOUT.opened(self.path) as database:
                 row = database.execute("SELECT proposal FROM answers WHERE key = ?", (key,)).fetchone()
             return None if row is None else Proposal.model_validate(json.loads(row[0]))
         except (sqlite3.Error, ValidationError, ValueError) as error:
@@ -104,17 +100,11 @@ class AnswerCache:
         # In ASCII: SQLite takes no half of a surrogate pair, and ends texts at NUL in some of its tools.
         text = json.dumps(cleaned(proposal.model_dump(mode="json")))
         try:
-            with self._opened() as database, database:
+            with _LAYOUT.opened(self.path) as database, database:
                 row = (key, self._clock(), text)
                 database.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", row)
         except sqlite3.Error as error:
             self._warn(error)
-
-    @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
-        # For each use anew: a connection belongs to one thread, and may not go through a fork.
-        with closing(sqlite3.connect(self.path, timeout=_PATIENCE)) as database:
-            yield database
 
     def _warn(self, error: Exception) -> None:
         if not self._warned:
@@ -136,18 +126,3 @@ def _checked(path: object) -> Path:
     if not isinstance(named, str) or not named.strip() or "\0" in named:
         raise ConfigurationError(f"A cache needs the path of a file; found {shown(path)}.")
     return Path(named)
-
-
-def _prepare(database: sqlite3.Connection) -> None:
-    with database:
-        database.execute("BEGIN IMMEDIATE")  # several processes may make the same file
-        (application,) = database.execute("PRAGMA application_id").fetchone()
-        (layout,) = database.execute("PRAGMA user_version").fetchone()
-        (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if application == _APPLICATION and layout > _LAYOUT:
-            raise ValueError(f"its layout is {layout}, and this version knows up to {_LAYOUT}")
-        if application != _APPLICATION and (tables or application):
-            raise ValueError("it is another program's database")
-        database.execute(_TABLE)
-        database.execute(f"PRAGMA application_id = {_APPLICATION}")
-        database.execute(f"PRAGMA user_version = {_LAYOUT}")
