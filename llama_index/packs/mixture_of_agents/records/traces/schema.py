@@ -57,8 +57,8 @@ class MessageKept(BaseModel):
     message: dict[str, Any]
 
 
-class CallAsked(BaseModel):
-    """A call is about to be placed; `proposers.Call` describes the fields.
+class _Placed(BaseModel):
+    """A call's place in its run.
 
     Attributes:
         layer: 1 for the first round.
@@ -66,29 +66,37 @@ class CallAsked(BaseModel):
         turn: Which pass of an answer that takes several.
         task: What it is for.
         proposer: Whom it goes to.
+    """
+
+    model_config = _FROZEN
+
+    layer: int
+    index: int
+    turn: int = 0
+    task: str = "propose"
+    proposer: str
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Layer, index and turn: no two calls of a run have the same."""
+        return self.layer, self.index, self.turn
+
+
+class CallAsked(_Placed):
+    """A call is about to be placed; `proposers.Call` describes the fields.
+
+    Attributes:
         identity: Which model that is.
         sampling: The settings it was to go out with.
         may_call_tools: Whether tool calls count as an answer.
         messages: What it says, as ids of messages.
     """
 
-    model_config = _FROZEN
-
     kind: Literal["call_asked"] = "call_asked"
-    layer: int
-    index: int
-    turn: int = 0
-    task: str = "propose"
-    proposer: str
     identity: ModelIdentity = ModelIdentity()
     sampling: Sampling = Sampling()
     may_call_tools: bool = False
     messages: list[str] = Field(default_factory=list)
-
-    @property
-    def place(self) -> tuple[int, int, int]:
-        """Layer, index and turn: no two calls of a run have the same."""
-        return self.layer, self.index, self.turn
 
 
 class CallRetried(BaseModel):
@@ -112,15 +120,10 @@ class CallRetried(BaseModel):
     reason: str = ""
 
 
-class CallAnswered(BaseModel):
+class CallAnswered(_Placed):
     """A call's answer.
 
     Attributes:
-        layer: As for `CallAsked`.
-        index: Likewise.
-        turn: Likewise.
-        task: Likewise.
-        proposer: Likewise.
         sampling: The settings it went out with.
         text: The answer.
         usage: What the answer took when it was made; `cost_usd` is in US dollars.
@@ -130,14 +133,7 @@ class CallAnswered(BaseModel):
         details: What else is known of it, such as "finish_reason", or "sparse_moe" (routing statistics).
     """
 
-    model_config = _FROZEN
-
     kind: Literal["call_answered"] = "call_answered"
-    layer: int
-    index: int
-    turn: int = 0
-    task: str = "propose"
-    proposer: str
     sampling: Sampling = Sampling()
     text: str
     usage: Usage = Usage()
@@ -146,21 +142,11 @@ class CallAnswered(BaseModel):
     source: str = ""
     details: dict[str, Any] = Field(default_factory=dict)
 
-    @property
-    def place(self) -> tuple[int, int, int]:
-        """As of `CallAsked`."""
-        return self.layer, self.index, self.turn
 
-
-class CallMissing(BaseModel):
+class CallMissing(_Placed):
     """A call that gave nothing.
 
     Attributes:
-        layer: As for `CallAsked`.
-        index: Likewise.
-        turn: Likewise.
-        task: Likewise.
-        proposer: Likewise.
         sampling: As for `CallAnswered`.
         reason: Why, in words.
         status: The HTTP status where there was one.
@@ -168,24 +154,12 @@ class CallMissing(BaseModel):
         source: Empty for a call that went out; else what refused it.
     """
 
-    model_config = _FROZEN
-
     kind: Literal["call_missing"] = "call_missing"
-    layer: int
-    index: int
-    turn: int = 0
-    task: str = "propose"
-    proposer: str
     sampling: Sampling = Sampling()
     reason: str
     status: int | None = None
     usage: Usage = Usage()
     source: str = ""
-
-    @property
-    def place(self) -> tuple[int, int, int]:
-        """As of `CallAsked`."""
-        return self.layer, self.index, self.turn
 
 
 class RoundAgreed(BaseModel):
