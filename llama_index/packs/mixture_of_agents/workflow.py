@@ -23,6 +23,7 @@ from workflows.events import Event, StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
 
 from llama_index.packs.mixture_of_agents.calls.slots import CallSlots
+from llama_index.packs.mixture_of_agents.errors import MixtureError
 from llama_index.packs.mixture_of_agents.events import (
     AskEvent,
     CastEvent,
@@ -34,6 +35,7 @@ from llama_index.packs.mixture_of_agents.events import (
     ProposeEvent,
     SynthesizeEvent,
 )
+from llama_index.packs.mixture_of_agents.nesting import Nesting
 from llama_index.packs.mixture_of_agents.results import Proposal
 from llama_index.packs.mixture_of_agents.runs.asking import ask_proposer
 from llama_index.packs.mixture_of_agents.runs.beginning import live_run
@@ -52,11 +54,11 @@ from llama_index.packs.mixture_of_agents.runs.live_run import (
     current_run,
 )
 from llama_index.packs.mixture_of_agents.runs.mixture import seat_mixture
-from llama_index.packs.mixture_of_agents.runs.nesting import go_deeper
 from llama_index.packs.mixture_of_agents.runs.options import MixtureOptions
 from llama_index.packs.mixture_of_agents.runs.progress import Progress
 from llama_index.packs.mixture_of_agents.runs.states import MixtureState
 
+_MIXTURES = Nesting("run", deepest=4)  # each may ask as many times as it has calls: four are thousands
 _logger = logging.getLogger(__name__)
 
 
@@ -135,8 +137,8 @@ class MixtureOfAgentsWorkflow(Workflow):
             )
         run_id, begin = kwargs.pop("run_id", None) or uuid.uuid4().hex, super().run
 
+        @_MIXTURES.one_more(_too_deep)
         def begun() -> WorkflowHandler:
-            go_deeper()
             run = live_run(self.mixture, self._slots, start_event, run_id)
             run.streams, run.aggregator_options = streams, aggregator_options or {}
             try:
@@ -329,6 +331,13 @@ def _of_width(cls: type[MixtureOfAgentsWorkflow], width: int) -> type[MixtureOfA
     sized = type(cls.__name__, (cls,), body)
     sized.__qualname__ = cls.__qualname__
     return sized
+
+
+def _too_deep(depth: int) -> MixtureError:
+    return MixtureError(
+        f"A mixture was not run: {depth} are at work inside each other, and no more may be; one of them "
+        "seems to ask itself, through a tool perhaps."
+    )
 
 
 def _made_again(

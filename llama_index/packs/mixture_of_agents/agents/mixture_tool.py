@@ -5,9 +5,6 @@ It needs an object with `arun(question)`: a `MixtureOfAgentsPack`, or a crew. Wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -16,16 +13,14 @@ from llama_index.packs.mixture_of_agents.agents.tools.bounding import BoundedToo
 from llama_index.packs.mixture_of_agents.agents.tools.typed import typed_tool
 from llama_index.packs.mixture_of_agents.checks import has_methods, shown
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, ToolError
-
-DEEPEST = 2
-"""Mixtures asked inside each other: one whose proposer asks it again would ask for ever."""
+from llama_index.packs.mixture_of_agents.nesting import Nesting
 
 _DESCRIPTION = (
     "Ask a panel of several language models a question and get one answer that weighs what each says. Use it "
     "for hard questions on which one model may be wrong. The panel knows nothing of your conversation: the "
     "question must be complete in itself."
 )
-_depth: ContextVar[int] = ContextVar("mixture_of_agents_tool_depth", default=0)
+_TOOLS = Nesting("tool", deepest=2)
 
 
 def mixture_tool(
@@ -56,7 +51,7 @@ def mixture_tool(
     ) -> str:
         if not question.strip():
             raise ToolError("the question is empty")
-        with _one_deeper(name):
+        with _TOOLS.one_more(lambda depth: _too_deep(name, depth)):
             response = await pack.arun(question)
         gone = [str(one) for one in getattr(response, "missing", ())]
         return str(response) + (f"\n(Not heard: {'; '.join(gone)})" if gone else "")
@@ -65,16 +60,8 @@ def mixture_tool(
     return bounded(typed_tool(ask, name=name), seconds=seconds)
 
 
-@contextmanager
-def _one_deeper(name: str) -> Iterator[None]:
-    depth = _depth.get()
-    if depth >= DEEPEST:
-        raise ToolError(
-            f"{name} was not asked: {depth} mixtures are at work inside each other, and no more may be; "
-            "answer yourself"
-        )
-    token = _depth.set(depth + 1)
-    try:
-        yield
-    finally:
-        _depth.reset(token)
+def _too_deep(name: str, depth: int) -> ToolError:
+    return ToolError(
+        f"{name} was not asked: {depth} mixtures are at work inside each other, and no more may be; "
+        "answer yourself"
+    )

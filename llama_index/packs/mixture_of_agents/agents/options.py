@@ -5,9 +5,7 @@ It knows nothing of the workflow's events.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -18,19 +16,17 @@ from llama_index.packs.mixture_of_agents.agents.plans import Plan, Task, faults
 from llama_index.packs.mixture_of_agents.agents.results import TaskResult
 from llama_index.packs.mixture_of_agents.agents.speaking import Speaker
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, MixtureError
+from llama_index.packs.mixture_of_agents.nesting import Nesting
 
 MOST_TASKS = 64
 """As many tasks as the runtime does at once, which it reads from the class."""
-DEEPEST = 3
-"""Crews inside crews: one whose own tool it is would ask itself for ever."""
+CREWS = Nesting("crew", deepest=3)
 
 Confirm: TypeAlias = Callable[[Plan], "Plan | bool | Awaitable[Plan | bool | None] | None"]
 """Is shown a plan: gives another to be carried out instead, False for none, anything else for this one."""
 
 HeldTo: TypeAlias = Callable[[Sequence[TaskResult]], Mapping[str, Any]]
 """Of results: arguments for the call that puts them together, such as `{"regex": ...}`."""
-
-_depth: ContextVar[int] = ContextVar("mixture_of_agents_crew_depth", default=0)
 
 
 @dataclass(frozen=True)
@@ -116,21 +112,9 @@ class CrewSetup:
         (name,) = self.members
         return Plan(tasks=[Task(id="t1", agent=name, instructions=request)], source="given")
 
-    @contextmanager
-    def depth(self) -> Iterator[None]:
-        """A run begins within the block, perhaps inside another.
-
-        Raises:
-            MixtureError: Too many are inside each other.
-        """
-        depth = _depth.get()
-        if depth >= DEEPEST:
-            raise MixtureError(
-                f"crew {self.name!r} was not run: {depth} crews are at work inside each other, and no more "
-                "may be; one of them seems to ask itself"
-            )
-        token = _depth.set(depth + 1)
-        try:
-            yield
-        finally:
-            _depth.reset(token)
+    def too_deep(self, depth: int) -> MixtureError:
+        """So many crews are inside each other that no further one is run."""
+        return MixtureError(
+            f"crew {self.name!r} was not run: {depth} crews are at work inside each other, and no more "
+            "may be; one of them seems to ask itself"
+        )

@@ -35,7 +35,7 @@ from llama_index.packs.mixture_of_agents.agents.events import (
     WorkEvent,
     WriteDecisionEvent,
 )
-from llama_index.packs.mixture_of_agents.agents.options import MOST_TASKS, CrewSetup
+from llama_index.packs.mixture_of_agents.agents.options import CREWS, MOST_TASKS, CrewSetup
 from llama_index.packs.mixture_of_agents.agents.planning import Done, Planned
 from llama_index.packs.mixture_of_agents.agents.plans import Plan
 from llama_index.packs.mixture_of_agents.agents.recollection import Recollection
@@ -121,19 +121,16 @@ class CrewWorkflow(Workflow):
             self.setup.check_plan(start_event.plan)
         run_id, begin = kwargs.pop("run_id", None) or uuid.uuid4().hex, super().run
 
+        @CREWS.one_more(self.setup.too_deep)
         def begun() -> WorkflowHandler:
-            with self.setup.depth():
-                now = time.monotonic()
-                live = LiveCrew(run_id, Board(list(self.setup.members)), time.monotonic, now)
-                live.attended = user_msg is None if attended is None else attended
-                handler = begun_in(
-                    live, lambda: begin(ctx=ctx, start_event=start_event, run_id=run_id, **kwargs)
-                )
-                live.arm(self.setup.timeout, lambda: _strike(handler))
-                if start_event is None:  # taken up again where a person was waited for, or goes on at once
-                    live.pause()
-                live.watch = asyncio.ensure_future(_end_with(live, handler))
-                return handler
+            live = LiveCrew(run_id, Board(list(self.setup.members)), time.monotonic, time.monotonic())
+            live.attended = user_msg is None if attended is None else attended
+            handler = begun_in(live, lambda: begin(ctx=ctx, start_event=start_event, run_id=run_id, **kwargs))
+            live.arm(self.setup.timeout, lambda: _strike(handler))
+            if start_event is None:  # taken up again where a person was waited for, or goes on at once
+                live.pause()
+            live.watch = asyncio.ensure_future(_end_with(live, handler))
+            return handler
 
         return contextvars.copy_context().run(begun)
 
