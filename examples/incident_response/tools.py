@@ -44,6 +44,12 @@ class IncidentTools:
         """What the bundle shows."""
         return found_in(self.bundle)
 
+    @functools.cached_property
+    def known(self) -> list[dict[str, str]]:
+        """The rows of the table of known indicators that compromised hosts had to do with."""
+        rows = {row["indicator"]: row for row in self.bundle.indicators}
+        return [rows[name] for name in self.findings.indicators if name in rows]
+
     def triage(self) -> list[Callable[..., Any]]:
         """Of who reads the logs."""
         return [self.find_movement, self.find_signs, self.read_lines]
@@ -94,11 +100,10 @@ class IncidentTools:
     def match_indicators(self) -> str:
         """Match what compromised hosts did against the table of known indicators."""
         self.used.append("match_indicators")
-        rows = {row["indicator"]: row for row in self.bundle.indicators}
-        seen = [rows[name] for name in self.findings.indicators if name in rows]
-        if not seen:
+        if not self.known:
             return "None of the known indicators was seen on a compromised host."
-        return "\n".join(f"{row['indicator']}, {row['kind']}: {row['threat']}, {row['note']}" for row in seen)
+        told = (f"{row['indicator']}, {row['kind']}: {row['threat']}, {row['note']}" for row in self.known)
+        return "\n".join(told)
 
     def look_up(self, value: Annotated[str, Field(description="An address, a domain or a hash")]) -> str:
         """Look one value up in the table of known indicators."""

@@ -18,42 +18,45 @@ from llama_index.packs.mixture_of_agents.agents.results import Observation, Task
 LONGEST = 400
 """Tokens; a dozen sentences with their names."""
 _MOST_SENTENCES = 12
-_SUMMED = ("find_movement", "match_indicators", "containment_steps")
 
 
 def held_to(tools: IncidentTools) -> Callable[[Sequence[Observation]], Mapping[str, Any]]:
     """What `Member.held_to` takes: arguments of the call that words what these tools found."""
+    told = {
+        "find_movement": lambda: movement(tools.findings),
+        "find_signs": lambda: beginning(tools.findings),
+        "match_indicators": lambda: threats(tools.known),
+        "containment_steps": lambda: containment(tools.findings),
+    }
 
     def arguments(observations: Sequence[Observation]) -> Mapping[str, Any]:
-        used = [one.tool for one in observations if not one.is_error]
-        sentences = [sentence for name in used for sentence in _sentences(name, tools)]
-        return {"regex": " ".join(sentences[:_MOST_SENTENCES]), "max_tokens": LONGEST} if sentences else {}
+        sentences = [sentence for name in _used(observations) if name in told for sentence in told[name]()]
+        return _held(sentences[:_MOST_SENTENCES])
 
     return arguments
 
 
 def answer_held_to(tools: IncidentTools) -> Callable[[Sequence[TaskResult]], Mapping[str, Any]]:
     """What `Crew.held_to` takes: arguments of the call that answers from what was found."""
+    told = {
+        "find_movement": lambda: verdict(tools.findings),
+        "match_indicators": lambda: culprits(tools.known),
+        "containment_steps": lambda: containment(tools.findings),
+    }
 
     def arguments(results: Sequence[TaskResult]) -> Mapping[str, Any]:
-        used = {one.tool for result in results for one in result.observations if not one.is_error}
-        sentences = [sentence for name in _SUMMED if name in used for sentence in _summary(name, tools)]
-        return {"regex": " ".join(sentences), "max_tokens": LONGEST} if sentences else {}
+        used = _used([one for result in results for one in result.observations])
+        return _held([sentence for name in told if name in used for sentence in told[name]()])
 
     return arguments
 
 
-def _summary(tool: str, tools: IncidentTools) -> list[str]:
-    found = tools.findings
-    if tool == "find_movement":
-        return verdict(found)
-    if tool == "containment_steps":
-        return containment(found)
-    rows = {row["indicator"]: row["threat"] for row in tools.bundle.indicators}
-    known = list(dict.fromkeys(rows[name] for name in found.indicators if name in rows))
-    return (
-        [rf"{_one_of('The traces point to', 'What was seen belongs to')} {_listed(known)}\."] if known else []
-    )
+def _used(observations: Sequence[Observation]) -> list[str]:
+    return [one.tool for one in observations if not one.is_error]
+
+
+def _held(sentences: Sequence[str]) -> Mapping[str, Any]:
+    return {"regex": " ".join(sentences), "max_tokens": LONGEST} if sentences else {}
 
 
 def verdict(found: Findings) -> list[str]:
@@ -65,16 +68,11 @@ def verdict(found: Findings) -> list[str]:
     return [rf"{yes} lateral movement: {way}, as {_listed(found.accounts)}\."]
 
 
-def _sentences(tool: str, tools: IncidentTools) -> list[str]:
-    found = tools.findings
-    if tool == "find_movement":
-        return movement(found)
-    if tool == "find_signs":
-        return beginning(found)
-    if tool == "match_indicators":
-        rows = {row["indicator"]: row for row in tools.bundle.indicators}
-        return threats([rows[name] for name in found.indicators if name in rows])
-    return containment(found) if tool == "containment_steps" else []
+def culprits(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Whom the known indicators belong to, each name once."""
+    names = list(dict.fromkeys(row["threat"] for row in rows))
+    lead = _one_of("The traces point to", "What was seen belongs to")
+    return [rf"{lead} {_listed(names)}\."] if names else []
 
 
 def movement(found: Findings) -> list[str]:
@@ -86,27 +84,25 @@ def movement(found: Findings) -> list[str]:
 
 
 def _step(number: int, step: Use) -> str:
-    opening = (
-        _one_of("First", "At first", "It began when")
-        if number == 0
-        else _one_of("Then", "Next", "After that")
+    then = (
+        _one_of("Then,", "Next,", "After that,") if number else _one_of("First", "At first", "It began when")
     )
-    comma = "" if number == 0 else ","
     how = TECHNIQUES[step.technique] + (" with a stolen hash" if step.by_hash else "")
     went = _one_of("moved", "went", "got")
     by = _one_of("by", "through", "by means of")
     return (
-        rf"{opening}{comma} the attacker {went} from {_name(step.source)} to {_name(step.target)} "
+        rf"{then} the attacker {went} from {_name(step.source)} to {_name(step.target)} "
         rf"as {_name(step.account)}, {by} {_name(how)} \[{_name(step.lines[0])}\]\."
     )
 
 
 def beginning(found: Findings) -> list[str]:
     """The first sign of a compromise."""
-    for sign in found.signs:
-        lead = _one_of("The first sign is", "The trail begins", "The first trace is")
-        return [rf"{lead} on {_name(sign.host)}: {_name(sign.summary)} \[{_name(sign.lines[0])}\]\."]
-    return [rf"{_one_of('No host shows', 'There are no')} signs of a compromise\."]
+    if not found.signs:
+        return [rf"{_one_of('No host shows', 'There are no')} signs of a compromise\."]
+    sign = found.signs[0]
+    lead = _one_of("The first sign is", "The trail begins", "The first trace is")
+    return [rf"{lead} on {_name(sign.host)}: {_name(sign.summary)} \[{_name(sign.lines[0])}\]\."]
 
 
 def threats(rows: Sequence[Mapping[str, str]]) -> list[str]:

@@ -43,7 +43,7 @@ class RecordedGate:
         # Rounds begin alike, without an answer: decisions on the same answers come in their order, and then
         # over again, since a run may be asked again.
         self._decisions = {answers: cycle(held) for answers, held in _by_answers(recording).items()}
-        self._counted = _as_key(_last_round(recording))
+        self._counted = _as_key(recording.last_proposals())
 
     @property
     def name(self) -> str:
@@ -105,11 +105,6 @@ def _by_answers(recording: Recording) -> dict[_Answers, list[Routing]]:
         found.setdefault(_as_key(there), []).append(routing)
         before.update(routing.asked)
     return found
-
-
-def _last_round(recording: Recording) -> list[Proposal]:
-    rounds = [recording.proposals(layer) for layer in range(1, recording.mixture.num_layers)]
-    return next((proposals for proposals in reversed(rounds) if proposals), [])
 
 
 def _as_key(proposals: Sequence[Proposal]) -> _Answers:

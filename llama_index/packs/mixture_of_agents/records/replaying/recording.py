@@ -177,15 +177,18 @@ class Recording:
         records = [call.record for call in sorted(calls, key=lambda call: call.asked.index)]
         return [record for record in records if isinstance(record, Proposal)]
 
+    def last_proposals(self) -> list[Proposal]:
+        """What was proposed in the last round that had any: what the run finished with."""
+        rounds = map(self.proposals, range(self.mixture.num_layers - 1, 0, -1))
+        return next((proposals for proposals in rounds if proposals), [])
+
     def extracted(self) -> dict[str, str | None]:
         """The answer that a vote found in each proposal of the round it counted, by the stripped text."""
         decision = None if self.run.ended is None else self.run.ended.decision
         if decision is None:
             return {}
         answers = {name: answer for answer, names in decision.votes.items() for name in names}
-        rounds = [layer for layer in range(1, self.mixture.num_layers) if self.proposals(layer)]
-        counted = self.proposals(rounds[-1]) if rounds else []
-        return {as_reference(proposal.text): answers.get(proposal.proposer) for proposal in counted}
+        return {as_reference(one.text): answers.get(one.proposer) for one in self.last_proposals()}
 
 
 def _was_refused(run: RunRecord) -> bool:
