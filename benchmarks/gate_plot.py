@@ -12,8 +12,6 @@ STYLE: Any = {
     "svg.fonttype": "path",
     "svg.hashsalt": "gate",
 }
-CURVE = "cascade, at most"
-_LEFT_OUT = ("cascade, loss",)
 _APART = 0.7
 """Percentage points between names."""
 _INK, _LINE, _RIVAL = "#333333", "#2a6f97", "#c0504d"
