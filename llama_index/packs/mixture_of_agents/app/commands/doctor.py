@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from llama_index.packs.mixture_of_agents.app.commands.options import AsJson
 from llama_index.packs.mixture_of_agents.app.doctor import Visit, check_up
 from llama_index.packs.mixture_of_agents.app.statuses import FAILED, reported
 
@@ -26,7 +27,7 @@ def doctor(
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Look, but ask no model.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds for each answer.")] = 20.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """See what is installed, which keys are set, and whether models answer.
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from llama_index.packs.mixture_of_agents.app import gating
+from llama_index.packs.mixture_of_agents.app.commands.options import AsJson, RunNamed, RunOfTrace
 from llama_index.packs.mixture_of_agents.app.statuses import reported
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 
@@ -26,7 +27,6 @@ _Costs = Annotated[
     list[str] | None,
     typer.Option(metavar="MODEL=USD...", help="What a call costs, for each model.", show_default=False),
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -71,7 +71,7 @@ def train(
     ] = None,
     answers: _Answers = None,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a gate of recorded answers.
 
@@ -106,7 +106,7 @@ def evaluate(
     costs: _Costs = None,
     answers: _Answers = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure a gate on recorded answers: accuracy, calls, cost, and what it has to beat.
 
@@ -124,23 +124,15 @@ def evaluate(
 
 def feedback(
     gate: Annotated[Path, typer.Option("--gate", help="A folder that moa gate train wrote.")],
-    run: Annotated[
-        str | None,
-        typer.Argument(
-            help="A trace; or a run's id, or its beginning. By default the newest run.", show_default=False
-        ),
-    ] = None,
-    run_id: Annotated[
-        str | None,
-        typer.Option("--run", metavar="ID", help="Which run of the trace.", show_default=False),
-    ] = None,
+    run: RunNamed = None,
+    run_id: RunOfTrace = None,
     right: Annotated[
         bool | None, typer.Option("--right/--wrong", help="Of the run's answer.", show_default=False)
     ] = None,
     answer: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Or: the right answer.", show_default=False)
     ] = None,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Tell a gate what was right of a run that is in a trace.
 
@@ -167,7 +159,7 @@ def feedback(
 def learned(
     folder: Annotated[Path, typer.Argument(help="A folder that moa gate train wrote.")],
     reset: Annotated[bool, typer.Option("--reset", help="Forget all of it.")] = False,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what a gate has learned from feedback.
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from llama_index.packs.mixture_of_agents.app.commands.options import AsJson
 from llama_index.packs.mixture_of_agents.app.statuses import reported
 
 _group = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,7 +43,7 @@ def list_agents(file: _File) -> None:
 def show(
     file: _File,
     agent: _Agent = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show notes: number, agent, kind, day, text, parted by tabs.
 

@@ -39,6 +39,16 @@ Progress = Annotated[
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="The same as --no-progress.", rich_help_panel=OUTPUT)
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+RunNamed = Annotated[
+    str | None,
+    typer.Argument(
+        help="A trace; or a run's id, or its beginning. By default the newest run.", show_default=False
+    ),
+]
+RunOfTrace = Annotated[
+    str | None, typer.Option("--run", metavar="ID", help="Which run of the trace.", show_default=False)
+]
 
 
 @dataclass(frozen=True)

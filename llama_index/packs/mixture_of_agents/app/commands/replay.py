@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from llama_index.packs.mixture_of_agents.app import rerunning
+from llama_index.packs.mixture_of_agents.app.commands.options import RunOfTrace
 from llama_index.packs.mixture_of_agents.app.statuses import reported
 
 
@@ -23,10 +24,7 @@ def replay(
             help="A trace; or the id of a run in ./logs/moa, or its beginning.", show_default=False
         ),
     ],
-    run_id: Annotated[
-        str | None,
-        typer.Option("--run", metavar="ID", help="Which run of the trace.", show_default=False),
-    ] = None,
+    run_id: RunOfTrace = None,
     swap: Annotated[
         list[str] | None,
         typer.Option(

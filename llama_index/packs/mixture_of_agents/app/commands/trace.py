@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from llama_index.packs.mixture_of_agents.app import traces
+from llama_index.packs.mixture_of_agents.app.commands.options import AsJson, RunNamed, RunOfTrace
 from llama_index.packs.mixture_of_agents.app.statuses import reported
 
 _group = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -17,7 +18,6 @@ _Where = Annotated[
         help="A trace, or a folder of them; by default ./logs/moa, or MOA_TRACE_DIR.", show_default=False
     ),
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(_group, name="trace", help="See what runs wrote down of themselves.")
 
 
-def ls(where: _Where = None, as_json: _Json = False) -> None:
+def ls(where: _Where = None, as_json: AsJson = False) -> None:
     """List runs: when, which, how they ended, what they took, what was asked.
 
     In a pipe the columns are parted by tabs.
@@ -46,17 +46,9 @@ def ls(where: _Where = None, as_json: _Json = False) -> None:
 
 
 def show(
-    run: Annotated[
-        str | None,
-        typer.Argument(
-            help="A trace; or a run's id, or its beginning. By default the newest run.", show_default=False
-        ),
-    ] = None,
-    run_id: Annotated[
-        str | None,
-        typer.Option("--run", metavar="ID", help="Which run of the trace.", show_default=False),
-    ] = None,
-    as_json: _Json = False,
+    run: RunNamed = None,
+    run_id: RunOfTrace = None,
+    as_json: AsJson = False,
 ) -> None:
     """Tell one run: the question, each round's proposals, decisions, who is missing, what it took.
 
@@ -74,7 +66,7 @@ def show(
         traces.show_run(run, run_id, as_json)
 
 
-def stats(where: _Where = None, as_json: _Json = False) -> None:
+def stats(where: _Where = None, as_json: AsJson = False) -> None:
     """Count what many runs took: calls, failures, tokens, dollars, latency for each model; votes.
 
     A dollar amount is the sum of what is known; answers without a known price are counted beside it.
