@@ -117,8 +117,8 @@ async def test_an_event_may_reject_the_plan() -> None:
         await decided(crew_of(confirm="events"), PlanDecisionEvent(approved=False, reason="too dear"))
 
 
-async def test_a_run_that_waits_for_a_person_can_be_put_away_and_taken_up_again() -> None:
-    crew = crew_of(plans=ScriptedLLM([THREE], model="planner"), confirm="events")
+async def put_away(crew: Crew) -> dict[str, Any]:
+    """The context of a run that was left while it waits for a person."""
     handler = crew.workflow.run(request="So?")
     kept: dict[str, Any] = {}
     async for event in handler.stream_events():
@@ -127,6 +127,12 @@ async def test_a_run_that_waits_for_a_person_can_be_put_away_and_taken_up_again(
             kept = handler.ctx.to_dict()
             break
     await handler.cancel_run()
+    return kept
+
+
+async def test_a_run_that_waits_for_a_person_can_be_put_away_and_taken_up_again() -> None:
+    crew = crew_of(plans=ScriptedLLM([THREE], model="planner"), confirm="events")
+    kept = await put_away(crew)
     ctx: Context[Any] = Context.from_dict(crew.workflow, kept)
     again = crew.workflow.run(ctx=ctx)
     assert again.ctx is not None
@@ -169,14 +175,7 @@ async def test_an_answer_that_nobody_asked_for_changes_nothing() -> None:
 
 async def test_a_run_that_is_taken_up_again_still_waits_for_its_person() -> None:
     crew = crew_of(plans=ScriptedLLM([THREE], model="planner"), confirm="events", timeout=0.5)
-    handler = crew.workflow.run(request="So?")
-    kept: dict[str, Any] = {}
-    async for event in handler.stream_events():
-        if isinstance(event, PlanQuestionEvent):
-            assert handler.ctx is not None
-            kept = handler.ctx.to_dict()
-            break
-    await handler.cancel_run()
+    kept = await put_away(crew)
     again = crew.workflow.run(ctx=Context.from_dict(crew.workflow, kept))
     await asyncio.sleep(1.0)
     assert again.ctx is not None

@@ -16,12 +16,9 @@ from llama_index.packs.mixture_of_agents.agents.tools.database import CsvFolder
 from llama_index.packs.mixture_of_agents.agents.tools.folder import DataFolder
 from llama_index.packs.mixture_of_agents.errors import ToolError
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
+from tests.agent_warnings import AGENTS_OWN
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20"),
-    pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince211"),
-    pytest.mark.filterwarnings("ignore:is_running called from within a step:DeprecationWarning"),
-]
+pytestmark = AGENTS_OWN
 
 
 def saves(messages: Any) -> ChatMessage | str:

@@ -12,13 +12,10 @@ from llama_index.core.base.llms.types import ChatMessage, MessageRole, ToolCallB
 from llama_index.packs.mixture_of_agents import ConfigurationError, MixtureOfAgentsPack
 from llama_index.packs.mixture_of_agents.agents import Crew, Member, mixture_tool
 from llama_index.packs.mixture_of_agents.testing import LatencyLLM, ScriptedLLM
+from tests.agent_warnings import AGENTS_OWN
 from tests.agents.crews import crew_of
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20"),
-    pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince211"),
-    pytest.mark.filterwarnings("ignore:is_running called from within a step:DeprecationWarning"),
-]
+pytestmark = AGENTS_OWN
 
 
 def asks(question: str = "Why?") -> ChatMessage:

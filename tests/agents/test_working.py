@@ -6,7 +6,6 @@ import asyncio
 import time
 from typing import Any
 
-import pytest
 from llama_index.core.agent.workflow import FunctionAgent, ReActAgent
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, ToolCallBlock
 from llama_index.core.tools import FunctionTool
@@ -25,14 +24,10 @@ from llama_index.packs.mixture_of_agents.agents.memory_notebook import Notebook
 from llama_index.packs.mixture_of_agents.agents.results import TaskMissing, TaskResult
 from llama_index.packs.mixture_of_agents.agents.specialists import specialist
 from llama_index.packs.mixture_of_agents.testing import LatencyLLM, ScriptedLLM
+from tests.agent_warnings import AGENTS_OWN
 from tests.agents.crews import Told, crew_of, followed, member, plan_text
 
-pytestmark = [
-    # LlamaIndex's agents look at every attribute they have, the deprecated ones of pydantic's too.
-    pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20"),
-    pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince211"),
-    pytest.mark.filterwarnings("ignore:is_running called from within a step:DeprecationWarning"),
-]
+pytestmark = AGENTS_OWN
 
 
 def look(host: str) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +31,26 @@ def environment(**extra: str) -> dict[str, str]:
 def command(*words: str) -> list[str]:
     """`moa` with scripted models among its providers."""
     return [sys.executable, "-m", "tests.app.scripted_provider", *words]
+
+
+def interrupted(words: list[str], folder: Path, calls: int) -> tuple[CompletedProcess[str], float]:
+    """A program that gets Ctrl-C once so many calls to `slow:` models are out; how long it took then."""
+    process = subprocess.Popen(
+        words,
+        env=environment(MOA_TEST_TRACES=str(folder)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background job is born deaf to Ctrl-C, and its children with it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    while len(list(folder.glob("*.asked"))) < calls:
+        assert process.poll() is None
+        time.sleep(0.02)
+    struck = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    return CompletedProcess(words, process.returncode, out, err), time.monotonic() - struck
 
 
 @pytest.fixture(autouse=True)

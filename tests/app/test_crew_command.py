@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
 import sqlite3
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +21,7 @@ from llama_index.packs.mixture_of_agents.app import crewing, default_model
 from llama_index.packs.mixture_of_agents.app.commands import app
 from llama_index.packs.mixture_of_agents.app.sources import data_at, specialists_over
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
-from tests.app.conftest import command, environment
+from tests.app.conftest import command, interrupted
 
 pytest.importorskip("polars")
 pytestmark = [
@@ -300,21 +297,8 @@ def test_notes_of_one_run_come_to_mind_in_the_next(
 
 def test_ctrl_c_cancels_the_call_and_exits_130(sales: Path, tmp_path: Path) -> None:
     words = command("crew", QUESTION, "--data", str(sales), "--models", "slow:a")
-    process = subprocess.Popen(
-        words,
-        env=environment(MOA_TEST_TRACES=str(tmp_path)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell's background job is born deaf to Ctrl-C, and its children with it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    while not (tmp_path / "a.asked").exists():
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
-    assert (process.returncode, out, err) == (130, "", "moa: interrupted\n")
+    done, _ = interrupted(words, tmp_path, calls=1)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "moa: interrupted\n")
     assert (tmp_path / "a.cancelled").exists()
 
 

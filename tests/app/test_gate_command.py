@@ -19,6 +19,7 @@ from tests.gate.recorded_answers import samples, written
 pytestmark = pytest.mark.usefixtures("scripted_rows")
 
 MODELS = ("--models", "scripted:tiny", "scripted:small", "scripted:large", "--aggregator", "scripted:judge")
+PROPOSERS = 'proposers = ["scripted:tiny", "scripted:small", "scripted:large"]\n'
 GATED = (*MODELS, "--gate", "gate", "--layers", "2", "--finish", "vote")
 QUESTION = "A shop sells 2, 3 pens on its days. How many pens in all?"
 COSTS = ("--costs", "tiny=0.001", "--costs", "small=0.002", "--costs", "large=0.1")
@@ -97,8 +98,7 @@ def test_a_folder_without_a_gate_is_refused_with_the_command_that_makes_one() ->
 @pytest.mark.usefixtures("says")
 def test_a_gate_ordered_wins_over_that_of_a_file(gate: Path) -> None:
     Path("moa.toml").write_text(
-        'proposers = ["scripted:tiny", "scripted:small", "scripted:large"]\nnum_layers = 2\nfinish = "vote"\n'
-        'gate = "nowhere"\n',
+        f'{PROPOSERS}num_layers = 2\nfinish = "vote"\ngate = "nowhere"\n',
         encoding="utf-8",
     )
     assert moa("ask", QUESTION, "--config", "moa.toml").exit_code == 2
@@ -222,7 +222,7 @@ def test_texts_left_out_of_a_trace_are_not_taken_for_answers() -> None:
 @pytest.mark.usefixtures("says")
 def test_limits_of_a_file_hold_with_a_gate_and_for_the_embedded_default(gate: Path) -> None:
     Path("moa.toml").write_text(
-        'proposers = ["scripted:tiny", "scripted:small", "scripted:large"]\naggregator = "scripted:judge"\n'
+        f'{PROPOSERS}aggregator = "scripted:judge"\n'
         f'num_layers = 2\nfinish = "vote"\ngate = "{gate}"\nmax_retries = 0\n'
         "[limits.tiny]\nrequests_per_minute = 1\n",
         encoding="utf-8",

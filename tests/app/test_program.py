@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.app.conftest import ROOT, Program, command, environment
+from tests.app.conftest import ROOT, Program, command, environment, interrupted
 
 APP = "llama_index.packs.mixture_of_agents.app"
 TWO = ("--models", "scripted:a", "scripted:b", "--aggregator", "scripted:judge")
@@ -48,23 +46,9 @@ def test_statuses(moa: Program, words: tuple[str, ...], status: int) -> None:
 
 def test_ctrl_c_cancels_the_calls_and_exits_130(tmp_path: Path) -> None:
     words = command("ask", "Why?", "--models", "slow:a", "slow:b")
-    process = subprocess.Popen(
-        words,
-        env=environment(MOA_TEST_TRACES=str(tmp_path)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell's background job is born deaf to Ctrl-C, and its children with it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    while len(list(tmp_path.glob("*.asked"))) < 2:
-        assert process.poll() is None
-        time.sleep(0.02)
-    struck = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
-    assert time.monotonic() - struck < 5
-    assert (process.returncode, out, err) == (130, "", "moa: interrupted\n")
+    done, seconds = interrupted(words, tmp_path, calls=2)
+    assert seconds < 5
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "moa: interrupted\n")
     assert sorted(path.name for path in tmp_path.glob("*.cancelled")) == ["a.cancelled", "b.cancelled"]
 
 

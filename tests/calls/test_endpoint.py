@@ -43,16 +43,14 @@ from llama_index.packs.mixture_of_agents.calls.retries import is_transient, retr
 from llama_index.packs.mixture_of_agents.calls.sampling import Sampling
 from llama_index.packs.mixture_of_agents.reports import usage_of
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
+from tests.agent_warnings import AGENTS_OWN
 from tests.calls.test_sampling import FORMS, HELLO, Form, used
 from tests.loopback.api_shapes import PROMPT_TOKENS
 from tests.loopback.fault_server import Answer, Failure, FaultServer, wait_until
 from tests.loopback.katan import free_port
 
 pytestmark = [
-    # LlamaIndex's agents look at every attribute they have, the deprecated ones of pydantic's too.
-    pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20"),
-    pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince211"),
-    pytest.mark.filterwarnings("ignore:is_running called from within a step:DeprecationWarning"),
+    *AGENTS_OWN,
     pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning"),
 ]
 

@@ -24,12 +24,9 @@ from llama_index.packs.mixture_of_agents.calls.hearing import (
     plain_arguments,
 )
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
+from tests.agent_warnings import AGENTS_OWN
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20"),
-    pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince211"),
-    pytest.mark.filterwarnings("ignore:is_running called from within a step:DeprecationWarning"),
-]
+pytestmark = AGENTS_OWN
 
 
 def result(output: str, is_error: bool = False, **arguments: Any) -> Any:
