@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from llama_index.core.base.llms.types import ChatMessage
 
-from llama_index.packs.mixture_of_agents import MixtureError, MixtureOfAgentsPack
+from llama_index.packs.mixture_of_agents import MixtureError, MixtureOfAgentsPack, ProgressEvent
 from llama_index.packs.mixture_of_agents.app.accounts import account
 from llama_index.packs.mixture_of_agents.app.replaying import replay_of
 from llama_index.packs.mixture_of_agents.facts import SeatFacts
@@ -154,6 +155,64 @@ def test_who_was_dropped_is_not_asked(tmp_path: Path) -> None:
     again = replay.run()
     assert {p.proposer for p in again.proposals}
     assert "cid" not in {p.proposer for p in again.proposals}
+
+
+class ByRounds(Climbing):
+    """Asks another one in each round, whatever is there; rounds begin alike for who replays it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rounds = 0
+
+    async def decide(
+        self, messages: Sequence[ChatMessage], candidates: Sequence[SeatFacts], proposals: Sequence[Proposal]
+    ) -> GateDecision:
+        if proposals:
+            return GateDecision(reason="enough")
+        self._rounds += 1
+        return GateDecision(ask=(NAMES[self._rounds - 1],), reason="its turn")
+
+
+async def test_runs_at_one_time_each_have_every_decision(tmp_path: Path) -> None:
+    run_traced(tmp_path, gate=ByRounds())
+    replay = replay_of(record(tmp_path), strict=True)
+    runs = [replay.pack.arun(replay.company.question) for _ in range(5)]
+    for response in await asyncio.gather(*runs):
+        assert [routing.asked for routing in response.routed] == [["ann"], [], ["bob"], []]
+    assert replay.policy.unknown == []
+
+
+async def test_a_replay_that_was_cut_leaves_the_next_one_as_it_is(tmp_path: Path) -> None:
+    response = run_traced(tmp_path, gate=ByRounds())
+    replay = replay_of(record(tmp_path), strict=True)
+    async for item in replay.pack.astream(replay.company.question):
+        if isinstance(item, ProgressEvent) and item.kind == "routed":
+            break  # the gate has decided once
+    assert (await replay.pack.arun(replay.company.question)).text == response.text
+    assert replay.policy.unknown == []
+
+
+class ByStages(Climbing):
+    """Asks one group after another."""
+
+    def __init__(self, *groups: Sequence[str]) -> None:
+        super().__init__()
+        self._groups = groups
+
+    async def decide(
+        self, messages: Sequence[ChatMessage], candidates: Sequence[SeatFacts], proposals: Sequence[Proposal]
+    ) -> GateDecision:
+        there = {proposal.proposer for proposal in proposals}
+        left = [group for group in self._groups if not set(group) <= there]
+        return GateDecision(ask=tuple(left[0]) if left else (), reason="more")
+
+
+def test_where_all_of_a_stage_were_dropped_the_others_are_asked(tmp_path: Path) -> None:
+    run_traced(tmp_path, num_layers=2, gate=ByStages(["ann", "bob"], ["cid"]))
+    replay = replay_of(
+        record(tmp_path), drop=["ann", "bob"], model_for=lambda identity: speaker(identity.model)
+    )
+    assert [p.proposer for p in replay.run().proposals] == ["cid"]
 
 
 def test_a_run_that_its_gate_ended_ends_so_again(tmp_path: Path) -> None:

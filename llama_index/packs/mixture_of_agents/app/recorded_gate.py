@@ -6,8 +6,9 @@ asks nobody and learns nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from itertools import cycle
+from contextvars import ContextVar
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
@@ -15,6 +16,7 @@ from llama_index.core.base.llms.types import ChatMessage
 from llama_index.packs.mixture_of_agents.errors import MixtureError
 from llama_index.packs.mixture_of_agents.facts import SeatFacts
 from llama_index.packs.mixture_of_agents.gate.protocol import GateDecision
+from llama_index.packs.mixture_of_agents.policies import RunStart
 from llama_index.packs.mixture_of_agents.prompts import as_reference
 from llama_index.packs.mixture_of_agents.records.replaying.recording import Company, Recording
 from llama_index.packs.mixture_of_agents.results import Decision, Proposal, Routing
@@ -30,6 +32,8 @@ def recorded_gate(recording: Recording, company: Company) -> RecordedGate | None
 class RecordedGate:
     """Decides as it was decided; on answers that are new, it asks whomever the run asked.
 
+    It has to stand among the policies of its mixture, too, to know one run from another.
+
     Args:
         recording: The run.
         company: Who takes part now.
@@ -40,9 +44,9 @@ class RecordedGate:
         self._facts = dict(recording.mixture.gate or {})
         self._ended = recording.run.ended
         self._asked = list(dict.fromkeys(name for one in recording.run.routed for name in one.asked))
-        # Rounds begin alike, without an answer: decisions on the same answers come in their order, and then
-        # over again, since a run may be asked again.
-        self._decisions = {answers: cycle(held) for answers, held in _by_answers(recording).items()}
+        self._decisions = _by_answers(recording)
+        # Rounds begin alike, without an answer: decisions on the same answers come in their order.
+        self._taken: ContextVar[Counter[_Answers]] = ContextVar("mixture_of_agents_recorded_gate")
         self._counted = _as_key(recording.last_proposals())
 
     @property
@@ -53,6 +57,10 @@ class RecordedGate:
     def described(self) -> dict[str, Any]:
         """The recorded gate's kind and settings."""
         return dict(self._facts)
+
+    def for_run(self, start: RunStart) -> None:
+        """A run begins; its decisions are counted in its own context."""
+        self._taken.set(Counter())
 
     async def decide(
         self, messages: Sequence[ChatMessage], candidates: Sequence[SeatFacts], proposals: Sequence[Proposal]
@@ -65,20 +73,21 @@ class RecordedGate:
         if not self._asked and self._ended is not None and self._ended.error is not None:
             raise MixtureError(self._ended.error.message)
         here = {seat.name for seat in candidates}
-        known = self._decisions.get(_as_key(proposals))
-        if known is None:
+        was = self._decided(_as_key(proposals))
+        ask = () if was is None else self._among(was.asked, here)
+        if was is None or (was.asked and not ask):
             there = {proposal.proposer for proposal in proposals}
             return GateDecision(
                 ask=self._among(self._asked, here - there),
-                reason="the answers are new, so all whom the run asked are asked",
+                reason="nothing was decided of these, so all whom the run asked are asked",
             )
-        was = next(known)
-        return GateDecision(
-            ask=self._among(was.asked, here),
-            scores=was.scores,
-            confidence=was.confidence,
-            reason=was.reason,
-        )
+        return GateDecision(ask=ask, scores=was.scores, confidence=was.confidence, reason=was.reason)
+
+    def _decided(self, answers: _Answers) -> Routing | None:
+        """What was decided on these answers, the next time in this run; None for nothing."""
+        taken, decisions = self._taken.get(), self._decisions.get(answers, [])
+        taken[answers] += 1
+        return decisions[taken[answers] - 1] if taken[answers] <= len(decisions) else None
 
     def _among(self, names: Sequence[str], here: set[str]) -> tuple[str, ...]:
         """Recorded proposers by what they are called now, as far as they are there."""

@@ -153,8 +153,8 @@ def replay_of(
         options["finish"] = recorded_finish(recording)
     if "stop_early" not in options:
         options["stop_early"] = recorded_stop(recording)
-    if "gate" not in options:
-        options["gate"] = recorded_gate(recording, company)
+    if "gate" not in options and (gate := recorded_gate(recording, company)) is not None:
+        options["gate"], policies = gate, [gate, *policies]
     facts = run.mixture
     recorded = {
         "num_layers": facts.num_layers,
