@@ -47,6 +47,16 @@ class Findings(BaseModel):
     unreadable: list[str] = []
     events: int = 0
 
+    @property
+    def ways(self) -> list[list[str]]:
+        """The path as chains of hosts; another one begins where a step does not go on from the last host."""
+        chains: list[list[str]] = []
+        for step in self.path:
+            if not chains or chains[-1][-1] != step.source:
+                chains.append([step.source])
+            chains[-1].append(step.target)
+        return chains
+
     def lines(self) -> list[str]:
         """Every log line the findings rest on, each once."""
         parts = [line for part in (*self.path, *self.signs) for line in part.lines]

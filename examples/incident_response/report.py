@@ -13,10 +13,10 @@ from typing import Any
 
 from examples.incident_response.injections import speaks_to_a_model
 from examples.incident_response.tools import IncidentTools
+from examples.incident_response.wording import denies
 from llama_index.packs.mixture_of_agents.agents import CrewResponse
 
 _NOT_PLAIN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
-_DENIES = re.compile(r"\b(no|not|isn't|never)\b[^.\n]{0,20}\blateral movement", re.IGNORECASE)
 _MOST_CITED = 40
 
 
@@ -80,7 +80,7 @@ def doubts(response: CrewResponse, tools: IncidentTools) -> list[str]:
     names = [name for name in tools.bundle.roles if re.search(rf"\b{re.escape(name)}\b", said, re.IGNORECASE)]
     strangers = [name for name in names if name not in found.hosts]
     told = [f"They name {name}, which no finding names." for name in strangers]
-    if found.lateral_movement and _DENIES.search(said):
+    if found.lateral_movement and denies(said):
         told.append("They deny lateral movement, which was found.")
     lines = set(re.findall(r"\b(?:security|system|sysmon)\.jsonl:\d+", said))
     told += [f"They cite {line}, on which no finding rests." for line in sorted(lines - set(found.lines()))]
@@ -99,7 +99,7 @@ def _verdict(tools: IncidentTools) -> str:
     if "find_movement" not in tools.used:
         return "Nobody looked for movement between hosts."
     if found.lateral_movement:
-        way = " -> ".join([found.path[0].source, *(step.target for step in found.path)])
+        way = "; ".join(" -> ".join(chain) for chain in found.ways)
         return f"**This is lateral movement**: {way}, as {', '.join(found.accounts)}."
     if found.hosts:
         return f"**No lateral movement**, but {', '.join(found.hosts)} is compromised."

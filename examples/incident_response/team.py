@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
+from examples.incident_response import wording
 from examples.incident_response.tools import IncidentTools
-from examples.incident_response.wording import answer_held_to, held_to
 from llama_index.packs.mixture_of_agents import Proposer
 from llama_index.packs.mixture_of_agents.agents import Crew, Member, Plan, Task
 from llama_index.packs.mixture_of_agents.agents.grounding import grounded
 from llama_index.packs.mixture_of_agents.agents.tools.typed import typed_tool
 
 TRIAGE, INTELLIGENCE, ADVICE = "log-triage", "threat-intelligence", "containment-adviser"
-_DENIES = re.compile(r"\b(?:no|not|isn't|never)\b[^.\n]{0,20}\blateral movement", re.IGNORECASE)
 _TASKS = {
     TRIAGE: "Find out from the logs whether someone moved between hosts, from where to where and as whom.",
     INTELLIGENCE: "Find out which known threats the incident's indicators belong to.",
@@ -43,7 +41,7 @@ def members(tools: IncidentTools, llm: Any, *, small: bool) -> list[Member]:
             chooses=not small,
             role=role,
             check=grounded,
-            held_to=held_to(tools) if small else None,
+            held_to=wording.held_to(tools) if small else None,
             material_characters=700 if small else 24_000,
         )
 
@@ -90,7 +88,7 @@ def crew(tools: IncidentTools, llm: Any, *, small: bool, planner: Any = None, **
         name="incident",
         confirm=_both(simple if small else complete, options.pop("confirm", None)),
         check=lambda text, sources: grounded(text, sources) or denies(text, sources),
-        held_to=answer_held_to(tools) if small else None,
+        held_to=wording.answer_held_to(tools) if small else None,
         **{
             "max_tasks": 4 if small else 6,
             "max_concurrency": 3,
@@ -106,7 +104,7 @@ def crew(tools: IncidentTools, llm: Any, *, small: bool, planner: Any = None, **
 def denies(text: str, sources: Sequence[str]) -> str:
     """Why an answer cannot stand that denies what the tools found; empty where it does not."""
     found = any("This is lateral movement" in source for source in sources)
-    return "it denies lateral movement, which was found" if found and _DENIES.search(text) else ""
+    return "it denies lateral movement, which was found" if found and wording.denies(text) else ""
 
 
 def complete(plan: Plan) -> Plan:

@@ -70,7 +70,7 @@ class IncidentTools:
             tried = f" {len(found.failed)} logons from a compromised host failed." if found.failed else ""
             return f"No lateral movement in {found.events} events.{tried}"
         steps = [f"{number}. {step}" for number, step in enumerate(found.path, 1)]
-        way = " to ".join([found.path[0].source, *(step.target for step in found.path)])
+        way = "; ".join(" to ".join(chain) for chain in found.ways)
         head = f"This is lateral movement: {way}, as {', '.join(found.accounts)}."
         return "\n".join([head, f"{len(steps)} steps in {found.events} events:", *steps])
 

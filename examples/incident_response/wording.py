@@ -15,8 +15,7 @@ from examples.incident_response.movement import TECHNIQUES, Use
 from examples.incident_response.tools import IncidentTools
 from llama_index.packs.mixture_of_agents.agents.results import Observation, TaskResult
 
-LONGEST = 400
-"""Tokens; a dozen sentences with their names."""
+_DENIES = re.compile(r"\b(?:no|not|isn't|never)\b[^.\n]{0,20}\blateral movement", re.IGNORECASE)
 _MOST_SENTENCES = 12
 
 
@@ -26,7 +25,7 @@ def held_to(tools: IncidentTools) -> Callable[[Sequence[Observation]], Mapping[s
         "find_movement": lambda: movement(tools.findings),
         "find_signs": lambda: beginning(tools.findings),
         "match_indicators": lambda: threats(tools.known),
-        "containment_steps": lambda: containment(tools.findings),
+        "containment_steps": lambda: containment(tools.findings, tools.bundle.roles),
     }
 
     def arguments(observations: Sequence[Observation]) -> Mapping[str, Any]:
@@ -41,7 +40,7 @@ def answer_held_to(tools: IncidentTools) -> Callable[[Sequence[TaskResult]], Map
     told = {
         "find_movement": lambda: verdict(tools.findings),
         "match_indicators": lambda: culprits(tools.known),
-        "containment_steps": lambda: containment(tools.findings),
+        "containment_steps": lambda: containment(tools.findings, tools.bundle.roles),
     }
 
     def arguments(results: Sequence[TaskResult]) -> Mapping[str, Any]:
@@ -56,16 +55,19 @@ def _used(observations: Sequence[Observation]) -> list[str]:
 
 
 def _held(sentences: Sequence[str]) -> Mapping[str, Any]:
-    return {"regex": " ".join(sentences), "max_tokens": LONGEST} if sentences else {}
+    pattern = " ".join(sentences)
+    # A token has a character at least, so the sentences come to their end.
+    return {"regex": pattern, "max_tokens": len(pattern)} if sentences else {}
 
 
 def verdict(found: Findings) -> list[str]:
     """Whether it is lateral movement, and from where to where."""
     if not found.path:
         return movement(found)
-    way = " to ".join(map(_name, [found.path[0].source, *(step.target for step in found.path)]))
+    way = "; ".join(" to ".join(map(_name, chain)) for chain in found.ways)
     yes = _one_of("Yes, this is", "This is", "The logs show")
-    return [rf"{yes} lateral movement: {way}, as {_listed(found.accounts)}\."]
+    whom = f", as {_listed(found.accounts)}" if found.accounts else ""
+    return [rf"{yes} lateral movement: {way}{whom}\."]
 
 
 def culprits(rows: Sequence[Mapping[str, str]]) -> list[str]:
@@ -92,7 +94,7 @@ def _step(number: int, step: Use) -> str:
     by = _one_of("by", "through", "by means of")
     return (
         rf"{then} the attacker {went} from {_name(step.source)} to {_name(step.target)} "
-        rf"as {_name(step.account)}, {by} {_name(how)} \[{_name(step.lines[0])}\]\."
+        rf"as {_name(step.account)}, {by} {_name(how)}{_cited(step.lines)}\."
     )
 
 
@@ -102,7 +104,7 @@ def beginning(found: Findings) -> list[str]:
         return [rf"{_one_of('No host shows', 'There are no')} signs of a compromise\."]
     sign = found.signs[0]
     lead = _one_of("The first sign is", "The trail begins", "The first trace is")
-    return [rf"{lead} on {_name(sign.host)}: {_name(sign.summary)} \[{_name(sign.lines[0])}\]\."]
+    return [rf"{lead} on {_name(sign.host)}: {_name(sign.summary)}{_cited(sign.lines)}\."]
 
 
 def threats(rows: Sequence[Mapping[str, str]]) -> list[str]:
@@ -116,19 +118,33 @@ def threats(rows: Sequence[Mapping[str, str]]) -> list[str]:
     ]
 
 
-def containment(found: Findings) -> list[str]:
-    """Hosts first, then accounts, then what is known of the threat."""
+def containment(found: Findings, roles: Mapping[str, str]) -> list[str]:
+    """Hosts first, then accounts, then what is known of the threat.
+
+    Args:
+        found: What was found.
+        roles: What hosts are for: only workstations are cut off.
+    """
     if not found.hosts:
         return [rf"{_one_of('Close', 'Set aside')} the alert, and {_one_of('keep', 'save')} the logs\."]
-    now = _one_of("now", "at once", "first")
-    told = [rf"{_one_of('Isolate', 'Cut off', 'Contain')} {_listed(found.hosts)} {now}\."]
+    stations = [host for host in found.hosts if roles.get(host) == "workstation"]
+    servers = [host for host in found.hosts if host not in stations]
+    told = []
+    if stations:
+        now = _one_of("now", "at once", "first")
+        told.append(rf"{_one_of('Isolate', 'Cut off', 'Contain')} {_listed(stations)} {now}\.")
+    if servers:
+        running = _one_of("and do not power off", "without powering off")
+        told.append(
+            rf"{_one_of('Restrict', 'Limit')} {_listed(servers)} to the administrators' network, {running}\."
+        )
     if found.accounts:
         told.append(
             rf"{_one_of('Disable', 'Lock')} {_listed(found.accounts)}, and {_one_of('end', 'close')} "
             rf"{_one_of('every session', 'all sessions')} of theirs\."
         )
     if found.indicators:
-        where = _one_of("everywhere", "at the proxy")
+        where = _one_of("everywhere", "at proxy, firewall and endpoints")
         told.append(rf"{_one_of('Block', 'Bar')} {_listed(found.indicators)} {where}\.")
     return [*told, rf"{_one_of('Save', 'Take')} memory and logs before any restart\."]
 
@@ -136,6 +152,15 @@ def containment(found: Findings) -> list[str]:
 def _listed(names: Sequence[str]) -> str:
     *most, last = [_name(name) for name in names]
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def _cited(lines: Sequence[str]) -> str:
+    return rf" \[{_name(lines[0])}\]" if lines else ""
+
+
+def denies(text: str) -> bool:
+    """Whether a text says that there is no lateral movement."""
+    return bool(_DENIES.search(text))
 
 
 def _one_of(*words: str) -> str:

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from examples.incident_response import team, wording
+from examples.incident_response import report, team, wording
 from examples.incident_response.findings import Findings
 from examples.incident_response.generate import Scenario, generate
 from examples.incident_response.tools import IncidentTools
+from llama_index.packs.mixture_of_agents.agents import CrewResponse
 from llama_index.packs.mixture_of_agents.agents.grounding import grounded
 from llama_index.packs.mixture_of_agents.agents.results import Observation, TaskResult
 from tests.examples.incident_crews import bundle
@@ -43,6 +44,56 @@ def arguments(tools: IncidentTools, *names: str) -> dict[str, Any]:
     return dict(wording.held_to(tools)(seen))
 
 
+def moves_in(text: str, tools: IncidentTools) -> set[tuple[str, str]]:
+    """Each "A to B" in a text where both are hosts."""
+    hosts = "|".join(map(re.escape, sorted(tools.bundle.roles, key=len, reverse=True)))
+    return set(re.findall(rf"\b({hosts})(?= (?:to|->) ({hosts})\b)", text))
+
+
+def assert_servers_stay_on(text: str, tools: IncidentTools) -> None:
+    """Nobody is told to isolate what is no workstation."""
+    (isolated,) = re.findall(r"(?:Isolate|Cut off|Contain) ([^.]*)\.", text) or [""]
+    servers = [host for host, role in tools.bundle.roles.items() if role != "workstation"]
+    assert not [host for host in servers if re.search(rf"\b{re.escape(host)}\b", isolated)]
+
+
+@pytest.mark.parametrize("seed", [1, 7, 10, 11, 12, 15])
+def test_a_path_that_branches_is_told_as_it_branches(seed: int, tmp_path: Path) -> None:
+    tools = bundle(tmp_path, seed)
+    edges = {(step.source, step.target) for step in tools.findings.path}
+    seen = [Observation(tool=name, output=getattr(tools, name)()) for name in TOOLS]
+    said = CrewResponse(text="So.", plan=None)
+    for text in (
+        seen[0].output.splitlines()[0],
+        report.as_markdown(said, tools).split("## Verdict")[1].split("\n## ")[0],
+        wording.answer_held_to(tools)([TaskResult(task="t", agent="a", text="x", observations=seen)])[
+            "regex"
+        ].replace("\\", ""),
+    ):
+        assert moves_in(text, tools) == edges
+
+
+def test_hosts_without_accounts_and_steps_without_lines_are_worded(bundles: list[IncidentTools]) -> None:
+    found = bundles[0].findings
+    bare = found.model_copy(
+        update={
+            "accounts": [],
+            "path": [step.model_copy(update={"lines": []}) for step in found.path],
+            "signs": [sign.model_copy(update={"lines": []}) for sign in found.signs],
+        }
+    )
+    for sentences in (wording.verdict(bare), wording.movement(bare), wording.beginning(bare)):
+        assert sentences
+        assert all(re.compile(sentence) for sentence in sentences)
+
+
+def test_there_are_tokens_enough_to_say_all_of_it(bundles: list[IncidentTools]) -> None:
+    for tools in bundles:
+        held = arguments(tools, *TOOLS)
+        longest = len(re.sub(r"\\", "", held["regex"]))  # a token has a character at least
+        assert held["max_tokens"] >= longest
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_every_text_that_may_be_chosen_stands_on_what_was_found(
@@ -70,6 +121,8 @@ def test_every_answer_that_may_be_chosen_stands_on_what_was_found(
     assert team.denies(text, [one.output for one in seen]) == ""
     assert ("no lateral movement" in text) != tools.findings.lateral_movement
     assert all(host in text for host in tools.findings.hosts)
+    assert moves_in(text, tools) <= {(step.source, step.target) for step in tools.findings.path}
+    assert_servers_stay_on(text, tools)
 
 
 @pytest.mark.parametrize("place", range(4))
