@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from llama_index.packs.mixture_of_agents import MixtureOfAgentsPack, MixtureResponse
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
+from llama_index.packs.mixture_of_agents.gate import attendance
 from llama_index.packs.mixture_of_agents.gate.capacity import Capacity
 from llama_index.packs.mixture_of_agents.gate.capped_gate import CappedGate
 from llama_index.packs.mixture_of_agents.gate.limits import Limits
@@ -264,3 +265,18 @@ def test_settings_that_cannot_work_are_refused(options: dict[str, Any], said: st
     for none in (None, "gate", OnlineGate(RuleGate([]))):
         with pytest.raises(ConfigurationError, match="gate must be"):
             OnlineGate(none)  # type: ignore[arg-type]
+
+
+def test_more_runs_at_once_than_are_remembered_afterwards_are_all_learned_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(attendance, "MOST_ENDED", 3)
+    online = OnlineGate(RuleGate([]), learn_from="agreement", extract="number")
+    models = [ScriptedLLM("#### 5", model=name) for name in ALL]
+    pack = MixtureOfAgentsPack(ScriptedLLM("5", model="judge"), models, 2, gate=online, policies=[online])
+
+    async def asked() -> list[MixtureResponse]:
+        return await asyncio.gather(*[pack.arun(f"{number}?") for number in range(20)])
+
+    assert len(asyncio.run(asked())) == 20
+    assert {one.count for one in online.estimates().values()} == {20.0}

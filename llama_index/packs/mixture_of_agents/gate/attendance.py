@@ -3,48 +3,75 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal, Usage
 
-_MOST = 1_000
+MOST_ENDED = 1_000
+"""Runs that are over and still known; the first to have ended is forgotten first."""
 
 
 class Questions:
-    """The questions of the last runs, by the id of the run; threads may share it."""
+    """What runs ask, by their ids: all that go on, and the last that are over. Threads share it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._by_run: dict[str, str] = {}
+        self._live: dict[str, str] = {}
+        self._ended: dict[str, str] = {}
+        self._known = Counter[str]()
 
     def add(self, run_id: str, question: str) -> None:
-        """Remember one; the oldest is forgotten."""
+        """A run begins."""
         with self._lock:
-            self._by_run[run_id] = question
-            if len(self._by_run) > _MOST:
-                del self._by_run[next(iter(self._by_run))]
+            self._forget(run_id)
+            self._live[run_id] = question
+            self._known[question] += 1
+
+    def end(self, run_id: str) -> None:
+        """It is over, and may be forgotten."""
+        with self._lock:
+            if run_id in self._live:
+                self._ended[run_id] = self._live.pop(run_id)
+            if len(self._ended) > MOST_ENDED:
+                self._forget(next(iter(self._ended)))
 
     def of(self, run_id: str) -> str | None:
         """What a run asked; None where that is not known, or no longer."""
-        return self._by_run.get(run_id)
+        with self._lock:
+            return self._live.get(run_id, self._ended.get(run_id))
 
     def has(self, question: str) -> bool:
         """Whether some run asked it."""
         with self._lock:
-            return question in self._by_run.values()
+            return question in self._known
+
+    def _forget(self, run_id: str) -> None:
+        for held in (self._live, self._ended):
+            question = held.pop(run_id, None)
+            if question is not None:
+                self._known[question] -= 1
+                if not self._known[question]:
+                    del self._known[question]
 
 
 class Attendance:
     """A `RunWatch` that waits for the end of a run.
 
     Args:
-        tell: Told of an answer; not of a failure.
+        run_id: The run.
+        question: What it asks.
+        questions: Where that is known until the run is over.
+        tell: Told the question and an answer; not of a failure.
     """
 
-    def __init__(self, tell: Callable[[MixtureResponse], None]) -> None:
-        self._tell = tell
+    def __init__(
+        self, run_id: str, question: str, questions: Questions, tell: Callable[[str, MixtureResponse], None]
+    ) -> None:
+        self._run_id, self._question, self._questions, self._tell = run_id, question, questions, tell
+        questions.add(run_id, question)
 
     def asks(self, call: Call) -> None:
         """Nothing is done with it."""
@@ -57,5 +84,6 @@ class Attendance:
 
     def ended(self, outcome: MixtureResponse | BaseException) -> None:
         """Pass an answer on."""
+        self._questions.end(self._run_id)
         if isinstance(outcome, MixtureResponse):
-            self._tell(outcome)
+            self._tell(self._question, outcome)

@@ -164,8 +164,7 @@ class OnlineGate:
 
     def for_run(self, start: RunStart) -> Attendance:
         """Take part in a run: remember its question, and learn from its end where that was asked for."""
-        self._questions.add(start.run_id, question_of(start.messages))
-        return Attendance(self._ended)
+        return Attendance(start.run_id, question_of(start.messages), self._questions, self._ended)
 
     def feedback(
         self,
@@ -235,9 +234,8 @@ class OnlineGate:
         self._beliefs.learn(outcomes)
         return outcomes
 
-    def _ended(self, response: MixtureResponse) -> None:
-        question = self._questions.of(response.run_id)
-        if self._learn_from is not None and question is not None:
+    def _ended(self, question: str, response: MixtureResponse) -> None:
+        if self._learn_from is not None:
             heard = _first_round(response)
             expected = list(expectations(self._gate, question, heard, self._reader))
             self._learn(response.run_id, expected, by_majority(expected), "agreement")
