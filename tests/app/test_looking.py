@@ -49,6 +49,21 @@ def test_the_words_of_a_question_say_where_to_look(question: str, sql: str) -> N
     assert look.sql == sql
 
 
+def test_a_column_that_is_called_as_the_number_keeps_its_labels() -> None:
+    look = look_for("How many?", {"t": [Column(name="count", type="TEXT")]})
+    assert look is not None
+    assert look.sql == (
+        'SELECT "count", count(*) AS "count in all" FROM "t" GROUP BY 1 ORDER BY 2 DESC LIMIT 12'
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "found"), [("270.0", "270"), ("1,234", "1234"), ("$5", "5.00"), ("fell by 3", "-3")]
+)
+def test_a_number_in_another_form_is_the_same_number(said: str, found: str) -> None:
+    assert astray(said, [found]) == ""
+
+
 def test_there_may_be_nothing_to_look_at_and_no_groups() -> None:
     assert look_for("So?", {}) is None
     assert look_for("So?", {"a": []}) is None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from llama_index.packs.mixture_of_agents.agents import Plan, Task
 from llama_index.packs.mixture_of_agents.agents.tools.cleaning import Column
 from llama_index.packs.mixture_of_agents.agents.tools.csv_tables import quoted
+from llama_index.packs.mixture_of_agents.answers.numerals import numbers
 
 _NUMERIC = re.compile(r"INT|REAL|FLOA|DOUB|NUM|DEC")
 _WORD = re.compile(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+|\d+")
@@ -20,7 +21,6 @@ _NOT_ADDED = {"id", "year", "quarter", "month", "week", "day", "hour", "code", "
 """Numbers that tell rows apart, or say when."""
 _MEANS = {"average", "mean", "typical"}
 _COUNTS = {"count", "many", "often"}
-_NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*(?!\w)")
 _MOST_GROUPS = 12
 
 
@@ -43,7 +43,8 @@ class Look:
     @property
     def name(self) -> str:
         """What the number is."""
-        return "count" if self.measured is None else f"{self.how} of {self.measured}"
+        name = "count" if self.measured is None else f"{self.how} of {self.measured}"
+        return f"{name} in all" if name == self.along else name
 
     @property
     def sql(self) -> str:
@@ -90,11 +91,16 @@ def astray(text: str, sources: Sequence[str]) -> str:
         text: What was said.
         sources: What it rests on.
     """
-    found, said = set(_NUMBER.findall("\n".join(sources))), _NUMBER.findall(text)
+    found, said = set(_amounts("\n".join(sources))), _amounts(text)
     if found and not said:
         return "it says none of the numbers that were found"
     strange = [number for number in said if number not in found]
     return f"it says {', '.join(strange[:3])}, which nothing that was found does" if strange else ""
+
+
+def _amounts(text: str) -> list[str]:
+    """Numbers in one form each; "fell by 3" and -3 are the same amount."""
+    return [number.removeprefix("-") for number in numbers(text)]
 
 
 def plan_for_each(question: str, agents: Sequence[str]) -> Plan:
