@@ -63,6 +63,11 @@ def test_a_folder_that_is_no_gate_is_refused_at_its_key(tmp_path: Path) -> None:
         MixtureConfig(proposers=["a"], gate=tmp_path / "nowhere").pack(Cast())
 
 
+def test_a_deadline_of_no_limits_is_refused() -> None:
+    with pytest.raises(RefusedError, match="limits_deadline needs limits"):
+        MixtureConfig(proposers=["a"], limits_deadline=30).pack(Cast())
+
+
 def test_a_gate_of_other_proposers_is_refused_before_any_call(tmp_path: Path) -> None:
     some, reader = cases()
     folder = save_gate(trained(some, reader, Recipe()), tmp_path / "gate")

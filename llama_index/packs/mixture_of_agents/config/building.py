@@ -202,6 +202,8 @@ def _gate(config: MixtureConfig, capacity: Any) -> Any:
 
 def _capacity(config: MixtureConfig) -> Any:
     if not config.limits:
+        if config.limits_deadline != MixtureConfig.model_fields["limits_deadline"].default:
+            raise refused(("limits_deadline",), " needs limits; write a table such as [limits.OpenAI].")
         return None
     from llama_index.packs.mixture_of_agents.gate.capacity import Capacity
     from llama_index.packs.mixture_of_agents.gate.limits import Limits
