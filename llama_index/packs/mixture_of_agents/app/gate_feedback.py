@@ -17,7 +17,7 @@ from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.gate.online import OnlineGate, load_online
 from llama_index.packs.mixture_of_agents.gate.outcomes import Outcome
 from llama_index.packs.mixture_of_agents.records.traces.run_records import RunRecord
-from llama_index.packs.mixture_of_agents.results import MixtureResponse, Proposal
+from llama_index.packs.mixture_of_agents.results import MixtureResponse
 
 _HEAD = ("", "judged", "right", "expected", "now")
 
@@ -69,9 +69,7 @@ def learned(folder: Path, reset: bool, as_json: bool) -> None:
 
 def _response(run: RunRecord) -> MixtureResponse:
     """What of a run is judged: the answers of its first round, and the final one."""
-    heard = [call.record for call in run.calls if call.asked.task == "propose" and call.asked.layer == 1]
-    proposals = [record for record in heard if isinstance(record, Proposal)]
-    return MixtureResponse(text=run.answer, proposals=proposals, run_id=run.run_id)
+    return MixtureResponse(text=run.answer, proposals=run.proposals(1), run_id=run.run_id)
 
 
 def _rows(online: OnlineGate) -> list[dict[str, Any]]:

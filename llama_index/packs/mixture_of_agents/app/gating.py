@@ -19,7 +19,6 @@ from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.gate.recorded import Sample, models_of, read_samples
 from llama_index.packs.mixture_of_agents.records.traces.reading import read_trace
 from llama_index.packs.mixture_of_agents.records.traces.run_records import RunRecord
-from llama_index.packs.mixture_of_agents.results import Proposal
 
 if TYPE_CHECKING:
     from llama_index.packs.mixture_of_agents.gate.evaluating import Evaluation, Line
@@ -149,8 +148,7 @@ def samples_of(runs: Sequence[RunRecord], right: Mapping[str, str]) -> list[Samp
 
 
 def _first_round(run: RunRecord) -> dict[str, str]:
-    records = [call.record for call in run.calls if call.asked.task == "propose" and call.asked.layer == 1]
-    return {record.proposer: record.text for record in records if isinstance(record, Proposal)}
+    return {proposal.proposer: proposal.text for proposal in run.proposals(1)}
 
 
 def right_answers(path: Path) -> dict[str, str]:

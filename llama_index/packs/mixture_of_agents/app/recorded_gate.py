@@ -47,7 +47,7 @@ class RecordedGate:
         self._decisions = _by_answers(recording)
         # Rounds begin alike, without an answer: decisions on the same answers come in their order.
         self._taken: ContextVar[Counter[_Answers]] = ContextVar("mixture_of_agents_recorded_gate")
-        self._counted = _as_key(recording.last_proposals())
+        self._counted = _as_key(recording.run.last_proposals())
 
     @property
     def name(self) -> str:
@@ -110,7 +110,7 @@ def _by_answers(recording: Recording) -> dict[_Answers, list[Routing]]:
     asked: dict[int, set[str]] = {}
     for routing in recording.run.routed:
         before = asked.setdefault(routing.layer, set())
-        there = [one for one in recording.proposals(routing.layer) if one.proposer in before]
+        there = [one for one in recording.run.proposals(routing.layer) if one.proposer in before]
         found.setdefault(_as_key(there), []).append(routing)
         before.update(routing.asked)
     return found

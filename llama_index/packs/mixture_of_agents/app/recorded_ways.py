@@ -73,7 +73,7 @@ def _decided(recording: Recording) -> dict[tuple[str, ...], str | None]:
     agreed = recording.run.agreed
     rounds = range(1, recording.mixture.num_layers)
     return {
-        _as_key([proposal.text for proposal in recording.proposals(layer)]): agreed.reason
+        _as_key([proposal.text for proposal in recording.run.proposals(layer)]): agreed.reason
         if agreed is not None and agreed.layer == layer
         else None
         for layer in rounds

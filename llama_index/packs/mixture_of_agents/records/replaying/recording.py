@@ -24,7 +24,7 @@ from llama_index.packs.mixture_of_agents.prompts import as_reference
 from llama_index.packs.mixture_of_agents.proposers import Proposer
 from llama_index.packs.mixture_of_agents.records.replaying.stand_ins import ModelFor, RecordedProposer
 from llama_index.packs.mixture_of_agents.records.traces.run_records import RunRecord
-from llama_index.packs.mixture_of_agents.results import Proposal, Role
+from llama_index.packs.mixture_of_agents.results import Role
 
 AGGREGATOR = "aggregator"
 ROLE_WRITER = "role_writer"
@@ -171,24 +171,13 @@ class Recording:
             if name in changes.drop:
                 raise TraceError(f"{name!r} is to be left out and to be another model; say one of the two.")
 
-    def proposals(self, layer: int) -> list[Proposal]:
-        """What was proposed in a round, in proposer order."""
-        calls = [c for c in self.run.calls if c.asked.task == "propose" and c.asked.layer == layer]
-        records = [call.record for call in sorted(calls, key=lambda call: call.asked.index)]
-        return [record for record in records if isinstance(record, Proposal)]
-
-    def last_proposals(self) -> list[Proposal]:
-        """What was proposed in the last round that had any: what the run finished with."""
-        rounds = map(self.proposals, range(self.mixture.num_layers - 1, 0, -1))
-        return next((proposals for proposals in rounds if proposals), [])
-
     def extracted(self) -> dict[str, str | None]:
         """The answer that a vote found in each proposal of the round it counted, by the stripped text."""
         decision = None if self.run.ended is None else self.run.ended.decision
         if decision is None:
             return {}
         answers = {name: answer for answer, names in decision.votes.items() for name in names}
-        return {as_reference(one.text): answers.get(one.proposer) for one in self.last_proposals()}
+        return {as_reference(one.text): answers.get(one.proposer) for one in self.run.last_proposals()}
 
 
 def _was_refused(run: RunRecord) -> bool:

@@ -124,6 +124,17 @@ class RunRecord:
         asked = [message for message in self.question if message.role == MessageRole.USER] or self.question
         return (asked[-1].content or "") if asked else ""
 
+    def proposals(self, layer: int) -> list[Proposal]:
+        """What was proposed in a round, in proposer order."""
+        calls = [call for call in self.calls if call.asked.task == "propose" and call.asked.layer == layer]
+        records = [call.record for call in sorted(calls, key=lambda call: call.asked.index)]
+        return [record for record in records if isinstance(record, Proposal)]
+
+    def last_proposals(self) -> list[Proposal]:
+        """What was proposed in the last round that had any: what the run finished with."""
+        rounds = map(self.proposals, range(self.mixture.num_layers - 1, 0, -1))
+        return next((proposals for proposals in rounds if proposals), [])
+
     @property
     def spent(self) -> Usage:
         """What its calls took; nothing for those answered from a store."""
