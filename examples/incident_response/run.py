@@ -49,8 +49,7 @@ def model_named(name: str) -> Any:
 
     view = view_for()
     try:
-        # Facts are to be said again with their names, so repeating is no fault here.
-        return local_model(view).model_copy(update={"repetition_penalty": 1.0})
+        return local_model(view, repeats=True)
     finally:
         view.close()
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from llama_index.core.base.llms.types import ChatMessage, ToolCallBlock
-from llama_index.core.llms import LLM
 from typer.testing import CliRunner, Result
 
 from llama_index.packs.mixture_of_agents.agents import Crew, Member, Plan
@@ -305,19 +304,8 @@ def test_ctrl_c_cancels_the_call_and_exits_130(sales: Path, tmp_path: Path) -> N
 def small(monkeypatch: pytest.MonkeyPatch, script: Callable[[Any], Any]) -> ScriptedLLM:
     """A model in place of the embedded one."""
     llm = ScriptedLLM(script, model="small")
-    monkeypatch.setattr(crewing, "local_model", lambda view: _Copied(llm))
+    monkeypatch.setattr(crewing, "local_model", lambda view, repeats: llm)
     return llm
-
-
-class _Copied:
-    """Gives the model itself as its copy, so that a test sees its calls."""
-
-    def __init__(self, llm: LLM) -> None:
-        self._llm = llm
-
-    def model_copy(self, update: dict[str, Any]) -> LLM:
-        assert update == {"repetition_penalty": 1.0}
-        return self._llm
 
 
 def test_a_small_model_only_words_what_was_found(

@@ -70,6 +70,22 @@ class RunWatch(Protocol):
         """The run is over; called once, also when it failed or was cancelled."""
 
 
+class IdleWatch:
+    """A `RunWatch` that does nothing: who derives from it writes those methods alone that do something."""
+
+    def asks(self, call: Call) -> None:
+        """As `RunWatch` describes it."""
+
+    def happened(self, event: ProgressEvent) -> None:
+        """Likewise."""
+
+    def noted(self, call: Call, record: Proposal | Missing, usage: Usage, source: str) -> None:
+        """Likewise."""
+
+    def ended(self, outcome: MixtureResponse | BaseException) -> None:
+        """Likewise."""
+
+
 @runtime_checkable
 class CallWatch(Protocol):
     """A `RunWatch` with this method, too, is told of every try at a call that goes out."""

@@ -14,10 +14,9 @@ from collections import OrderedDict
 
 from llama_index.packs.mixture_of_agents.agents.injections import suspicions
 from llama_index.packs.mixture_of_agents.agents.results import Suspicion
-from llama_index.packs.mixture_of_agents.events import ProgressEvent
-from llama_index.packs.mixture_of_agents.policies import RunStart
+from llama_index.packs.mixture_of_agents.policies import IdleWatch, RunStart
 from llama_index.packs.mixture_of_agents.proposers import Call
-from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal, Usage
+from llama_index.packs.mixture_of_agents.results import Missing, Proposal, Usage
 
 _MOST_RUNS = 1_000
 
@@ -44,17 +43,11 @@ class InjectionWatch:
         return list(dict.fromkeys(self._found.get(run_id, [])))
 
 
-class _RunWatch:
+class _RunWatch(IdleWatch):
     """Watches one run."""
 
     def __init__(self, found: list[Suspicion]) -> None:
         self._found = found
-
-    def asks(self, call: Call) -> None:
-        """Nothing to look at yet."""
-
-    def happened(self, event: ProgressEvent) -> None:
-        """What matters comes with the outcome."""
 
     def noted(self, call: Call, record: Proposal | Missing, usage: Usage, source: str) -> None:
         """Look at a proposal, and at the tools it rests on."""
@@ -65,6 +58,3 @@ class _RunWatch:
             where = f"the output of {use.get('tool')} of {about}"
             self._found += suspicions(str(use.get("output", "")), where)
         self._found += suspicions(record.text, f"the text of {about}")
-
-    def ended(self, outcome: MixtureResponse | BaseException) -> None:
-        """What was found stays."""

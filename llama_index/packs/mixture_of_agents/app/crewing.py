@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from workflows.events import Event
 
@@ -70,12 +70,8 @@ def _ready(question: str, order: CrewOrder, plan: Plan | None, consent: Consent)
     """The crew, the embedded model made ready under a view's eyes where it is wanted."""
     view = view_for(as_json=order.as_json, progress=order.progress)
 
-    def local() -> Any:
-        # Facts are to be said again with their names, so repeating is no fault here.
-        return local_model(view).model_copy(update={"repetition_penalty": 1.0})
-
     try:
-        crew = crew_for(order, question, plan, consent, local)
+        crew = crew_for(order, question, plan, consent, lambda: local_model(view, repeats=True))
         view.begin(0)  # which ticks preparations off
         return crew
     finally:

@@ -181,15 +181,19 @@ def _default_pack(
     return pack(local_model(view)) if prepares else standing_in
 
 
-def local_model(view: View) -> Any:
+def local_model(view: View, *, repeats: bool = False) -> Any:
     """The embedded default, made ready under a view's eyes.
+
+    Args:
+        view: What shows how far it is.
+        repeats: It may say the same again, as where facts are to be put in words with their names.
 
     Raises:
         ConfigurationError: It cannot be made.
     """
     let_threads_sleep()
     local = llm_named(f"sparse-moe:{default_directory(view)}")
-    if "repetition_penalty" not in type(local).model_fields:
+    if repeats or "repetition_penalty" not in type(local).model_fields:
         return local
     # Without it so small a model says the same line until its tokens are used up.
     return local.model_copy(update={"repetition_penalty": _REPETITION_PENALTY})

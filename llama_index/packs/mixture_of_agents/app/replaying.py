@@ -16,9 +16,8 @@ from llama_index.packs.mixture_of_agents.app.recorded_gate import recorded_gate
 from llama_index.packs.mixture_of_agents.app.recorded_ways import recorded_finish, recorded_stop
 from llama_index.packs.mixture_of_agents.base import MixtureOfAgentsPack
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, TraceError
-from llama_index.packs.mixture_of_agents.events import ProgressEvent
 from llama_index.packs.mixture_of_agents.facts import ModelIdentity
-from llama_index.packs.mixture_of_agents.policies import RunStart
+from llama_index.packs.mixture_of_agents.policies import IdleWatch, RunStart
 from llama_index.packs.mixture_of_agents.proposers import Call
 from llama_index.packs.mixture_of_agents.records.replay import ReplayPolicy, answers_of
 from llama_index.packs.mixture_of_agents.records.replaying.recording import Changes, Company, Recording
@@ -29,7 +28,7 @@ from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse
 _LONGEST_NAME = 300
 
 
-class Going:
+class Going(IdleWatch):
     """Counts the calls that go out, and what they take: a `RunPolicy` that makes a `RunWatch`.
 
     Attributes:
@@ -43,19 +42,10 @@ class Going:
         """Watch a run."""
         return self
 
-    def asks(self, call: Call) -> None:
-        """Nobody knows yet whether it goes out."""
-
-    def happened(self, event: ProgressEvent) -> None:
-        """Nothing to count."""
-
     def noted(self, call: Call, record: Proposal | Missing, usage: Usage, source: str) -> None:
         """Count a call that went out."""
         if not source:
             self.usages.append(usage)
-
-    def ended(self, outcome: MixtureResponse | BaseException) -> None:
-        """Nothing to keep."""
 
 
 @dataclass(frozen=True)
