@@ -11,12 +11,13 @@ from dataclasses import replace
 from workflows.events import Event
 
 from llama_index.packs.mixture_of_agents.agents.events import AggregateEvent, AnswerEvent
+from llama_index.packs.mixture_of_agents.agents.live_crew import LiveCrew
 from llama_index.packs.mixture_of_agents.agents.members import Check
 from llama_index.packs.mixture_of_agents.agents.options import CrewSetup
 from llama_index.packs.mixture_of_agents.agents.prompts import aggregator_messages
 from llama_index.packs.mixture_of_agents.agents.results import CrewResponse, TaskMissing
 from llama_index.packs.mixture_of_agents.agents.speaking import Said, Speaker
-from llama_index.packs.mixture_of_agents.agents.state import CrewState, LiveCrew
+from llama_index.packs.mixture_of_agents.agents.state import CrewState
 from llama_index.packs.mixture_of_agents.calls.retries import describe
 from llama_index.packs.mixture_of_agents.errors import MixtureError
 from llama_index.packs.mixture_of_agents.events import DeltaEvent

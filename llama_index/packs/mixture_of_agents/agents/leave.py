@@ -12,7 +12,7 @@ What is written is not known here.
 
 from __future__ import annotations
 
-from llama_index.packs.mixture_of_agents.agents.state import current_crew
+from llama_index.packs.mixture_of_agents.agents.live_crew import current_crew
 from llama_index.packs.mixture_of_agents.errors import ToolError
 
 
@@ -33,8 +33,4 @@ async def ask_by_event(what: str) -> bool:
         raise ToolError(
             f"not done: {what} needs a confirmation, and no crew is at work to ask for one"
         ) from None
-    live.pause()
-    try:
-        return await live.questions.ask(what)
-    finally:
-        live.go_on()
+    return await live.ask(what)

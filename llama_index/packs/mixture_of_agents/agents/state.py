@@ -1,25 +1,18 @@
-"""A crew's run: its state, which is data, and its live side, which is not.
+"""What a crew's run has come to; steps change it only by putting another in its place. It knows no models.
 
 `CrewState` stands in the workflow's store and serialises, so that a run that waits for a person can be put
-away and taken up again. `LiveCrew` is what only exists while the process does: the clock, the deadline, the
-board. Steps find it through a context variable, so concurrent runs never meet. Neither knows models.
+away and taken up again. What only exists while the process does is `live_crew`.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
 from pydantic import BaseModel, Field
 
-from llama_index.packs.mixture_of_agents.agents.board import Board
-from llama_index.packs.mixture_of_agents.agents.members import Member
-from llama_index.packs.mixture_of_agents.agents.memory import RunMemory
+from llama_index.packs.mixture_of_agents.agents.live_crew import LiveCrew
 from llama_index.packs.mixture_of_agents.agents.plans import (
     Plan,
     Task,
@@ -27,7 +20,6 @@ from llama_index.packs.mixture_of_agents.agents.plans import (
     ready,
     ready_without_all,
 )
-from llama_index.packs.mixture_of_agents.agents.questions import Questions
 from llama_index.packs.mixture_of_agents.agents.results import (
     CrewResponse,
     Suspicion,
@@ -35,8 +27,6 @@ from llama_index.packs.mixture_of_agents.agents.results import (
     TaskResult,
 )
 from llama_index.packs.mixture_of_agents.results import Usage
-
-T = TypeVar("T")
 
 
 class CrewState(BaseModel):
@@ -152,7 +142,7 @@ class CrewState(BaseModel):
                 "warnings": list(dict.fromkeys(self.warnings)),
                 "notes": live.board.notes,
                 "usage": Usage.total(usages),
-                "latency_seconds": live.elapsed(),
+                "latency_seconds": live.clock.elapsed(),
                 "run_id": self.run_id,
                 **said,
             }
@@ -162,124 +152,6 @@ class CrewState(BaseModel):
 def _called(missing: TaskMissing) -> bool:
     """Whether anyone was asked: a task that was not begun used nothing; planner's calls are counted apart."""
     return missing.task not in ("plan", "answer") and not missing.reason.startswith("not begun")
-
-
-@dataclass
-class LiveCrew:
-    """The live side of one run.
-
-    Attributes:
-        run_id: The run's identity.
-        board: What its agents share.
-        clock: Monotonic seconds.
-        started: When it began, in that clock.
-        watch: The task that ends this when the run does.
-        attended: Whether someone reads the stream and answers what is asked there.
-        questions: What tools ask whoever reads the stream.
-        memories: Working memories, by the member's name.
-        memory_lock: Held while a working memory is read or written: two tasks of one member may end at once.
-    """
-
-    run_id: str
-    board: Board
-    clock: Callable[[], float]
-    started: float
-    watch: asyncio.Task[None] | None = None
-    attended: bool = True
-    questions: Questions = field(default_factory=Questions)
-    memories: dict[str, RunMemory] = field(default_factory=dict)
-    memory_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _working: set[asyncio.Task[Any]] = field(default_factory=set)
-    _deadline: asyncio.TimerHandle | None = None
-    _strike: Callable[[], None] | None = None
-    _paused: float = 0.0
-    _pause_began: float | None = None
-
-    def elapsed(self) -> float:
-        """Seconds since the run began, without those a person was waited for."""
-        now = self.clock() if self._pause_began is None else self._pause_began
-        return now - self.started - self._paused
-
-    def arm(self, timeout: float | None, strike: Callable[[], None]) -> None:
-        """Call `strike` when the run has taken so many seconds."""
-        if timeout is not None:
-            self._strike = strike
-            self._limit = timeout
-            self._set_timer()
-
-    def pause(self) -> None:
-        """A person is waited for: that does not count."""
-        if self._pause_began is None:
-            self._pause_began = self.clock()
-        if self._deadline is not None:
-            self._deadline.cancel()
-
-    def go_on(self) -> None:
-        """The person has answered."""
-        if self._pause_began is not None:
-            self._paused += self.clock() - self._pause_began
-            self._pause_began = None
-            self._set_timer()
-
-    def _set_timer(self) -> None:
-        if self._strike is not None:
-            left = max(0.0, self._limit - self.elapsed())
-            self._deadline = asyncio.get_running_loop().call_later(left, self._strike)
-
-    @contextmanager
-    def work(self) -> Iterator[None]:
-        """The current task works for this run, and has no reason to outlive it."""
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("Only a task can work for a run.")
-        self.go_on()  # whoever works waits for no person
-        self._working.add(task)
-        try:
-            yield
-        finally:
-            self._working.discard(task)
-
-    def memory_of(self, member: Member, tasks: int) -> RunMemory | None:
-        """A member's working memory; None where it has nothing to remember.
-
-        Args:
-            member: The member.
-            tasks: How many tasks of the plan are its own: with several, it knows of those before.
-        """
-        if member.memory is None and tasks < 2:
-            return None
-        if member.name not in self.memories:
-            self.memories[member.name] = RunMemory(self.run_id, notebook=member.memory)
-        return self.memories[member.name]
-
-    async def close(self) -> None:
-        """Let go of the working memories."""
-        for memory in self.memories.values():
-            await memory.close()
-
-    def end(self) -> None:
-        """The run is over, however it ended: forget its timer, and cancel what is still under way."""
-        if self._deadline is not None:
-            self._deadline.cancel()
-        for task in self._working:
-            task.cancel()
-
-
-_current: ContextVar[LiveCrew] = ContextVar("mixture_of_agents_crew")
-
-
-def current_crew() -> LiveCrew:
-    """The run this step belongs to."""
-    return _current.get()
-
-
-def begun_in(live: LiveCrew, begin: Callable[[], T]) -> T:
-    """Begin work whose tasks all find `live` as their current run."""
-    token = _current.set(live)
-    try:
-        return begin()
-    finally:
-        _current.reset(token)
 
 
 def marks(state: CrewState) -> dict[str, str]:

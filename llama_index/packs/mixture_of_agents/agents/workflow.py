@@ -6,7 +6,6 @@ join: each result that comes in begins the tasks it was the last need of, so nob
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import time
 import uuid
@@ -20,6 +19,7 @@ from workflows.handler import WorkflowHandler
 
 from llama_index.packs.mixture_of_agents.agents.answering import answer
 from llama_index.packs.mixture_of_agents.agents.board import Board
+from llama_index.packs.mixture_of_agents.agents.clock import RunClock
 from llama_index.packs.mixture_of_agents.agents.confirming import ask_for_consent
 from llama_index.packs.mixture_of_agents.agents.events import (
     AggregationEvent,
@@ -35,18 +35,13 @@ from llama_index.packs.mixture_of_agents.agents.events import (
     WorkEvent,
     WriteDecisionEvent,
 )
+from llama_index.packs.mixture_of_agents.agents.live_crew import LiveCrew, begun_in, current_crew
 from llama_index.packs.mixture_of_agents.agents.options import CREWS, MOST_TASKS, CrewSetup
 from llama_index.packs.mixture_of_agents.agents.planning import Done, Planned
 from llama_index.packs.mixture_of_agents.agents.plans import Plan
 from llama_index.packs.mixture_of_agents.agents.recollection import Recollection
 from llama_index.packs.mixture_of_agents.agents.results import TaskResult
-from llama_index.packs.mixture_of_agents.agents.state import (
-    CrewState,
-    LiveCrew,
-    begun_in,
-    current_crew,
-    results_of,
-)
+from llama_index.packs.mixture_of_agents.agents.state import CrewState, results_of
 from llama_index.packs.mixture_of_agents.agents.working import Assignment, carry_out
 from llama_index.packs.mixture_of_agents.calls.slots import CallSlots
 from llama_index.packs.mixture_of_agents.errors import (
@@ -123,13 +118,12 @@ class CrewWorkflow(Workflow):
 
         @CREWS.one_more(self.setup.too_deep)
         def begun() -> WorkflowHandler:
-            live = LiveCrew(run_id, Board(list(self.setup.members)), time.monotonic, time.monotonic())
+            live = LiveCrew(run_id, Board(list(self.setup.members)), RunClock(time.monotonic))
             live.attended = user_msg is None if attended is None else attended
             handler = begun_in(live, lambda: begin(ctx=ctx, start_event=start_event, run_id=run_id, **kwargs))
-            live.arm(self.setup.timeout, lambda: _strike(handler))
+            live.go_with(handler, self.setup.timeout)
             if start_event is None:  # taken up again where a person was waited for, or goes on at once
-                live.pause()
-            live.watch = asyncio.ensure_future(_end_with(live, handler))
+                live.show_plan()
             return handler
 
         return contextvars.copy_context().run(begun)
@@ -167,7 +161,7 @@ class CrewWorkflow(Workflow):
             await ctx.store.set_state(state.changed(sent_back=state.sent_back + 1))
             return PlanQuestionEvent(plan=plan, drawn=plan.as_text(), faults=wrong)
         self.setup.check_plan(plan, state.done, state.gone)
-        current_crew().go_on()
+        current_crew().plan_seen()
         await ctx.store.set_state(state.changed(plan=plan, asked=False))
         return PlannedEvent()
 
@@ -276,12 +270,12 @@ class CrewWorkflow(Workflow):
         live, plan = current_crew(), _sure(state.plan)
         if self.setup.confirm is None:
             return PlannedEvent()
-        live.pause()
+        live.show_plan()
         if self.setup.confirm == "events":
             await ctx.store.set_state(state.changed(asked=True))
             return PlanQuestionEvent(plan=plan, drawn=plan.as_text())
         changed = await ask_for_consent(self.setup.confirm, plan)
-        live.go_on()
+        live.plan_seen()
         if changed is not plan:
             self.setup.check_plan(changed, state.done, state.gone)
             await ctx.store.set_state(state.changed(plan=changed))
@@ -312,7 +306,7 @@ class CrewWorkflow(Workflow):
     def _tell(self, ctx: Context[CrewState], event: Event) -> None:
         """Write an event to the run's stream, with which run it is and when."""
         live = current_crew()
-        when = {"run_id": live.run_id, "seconds": round(live.elapsed(), 6)}
+        when = {"run_id": live.run_id, "seconds": round(live.clock.elapsed(), 6)}
         ctx.write_event_to_stream(
             event.model_copy(update=when) if "run_id" in type(event).model_fields else event
         )
@@ -328,18 +322,3 @@ def _sure(value: T | None) -> T:
     if value is None:
         raise RuntimeError("a run has come to a step without what the steps before should have made")
     return value
-
-
-def _strike(handler: WorkflowHandler) -> None:
-    if not handler.is_done():
-        handler.ctx.send_event(DeadlineEvent())
-
-
-async def _end_with(live: LiveCrew, handler: WorkflowHandler) -> None:
-    """End the live side when the run does, also where who awaits the handler is cancelled."""
-    try:
-        # Its error is for whoever awaits the handler.
-        await asyncio.gather(handler.stop_event_result(), return_exceptions=True)
-    finally:
-        live.end()
-        await live.close()
