@@ -241,6 +241,12 @@ def test_learning_from_runs_it_takes_no_part_in_is_refused() -> None:
         ({"answer": "many"}, "The right answer, 'many', says nothing"),
         ({"verifier": lambda question, text: 3}, "must say True, False or None"),
         ({"right": True, "question": None}, "The run r is not known here"),
+        ({"right": "no"}, "right must be True, False or None; found 'no'"),
+        ({"right": 1}, "right must be True, False or None; found 1"),
+        ({"answer": 7}, "answer must be a text; found 7. Pass answer='7'"),
+        ({"answer": True}, "answer must be a text; found True"),
+        ({"verifier": 3}, "verifier must be a function of a question and a text; found 3"),
+        ({"answer": "5", "question": 5}, "question must be a text"),
     ],
 )
 def test_feedback_that_cannot_be_is_refused(told: dict[str, Any], said: str) -> None:
@@ -250,9 +256,41 @@ def test_feedback_that_cannot_be_is_refused(told: dict[str, Any], said: str) -> 
     assert online.estimates() == {}
 
 
+def test_of_the_right_answer_nobody_is_told_to_pass_it() -> None:
+    with pytest.raises(ConfigurationError, match="Pass the right one as answer=") as of_the_run:
+        OnlineGate(learned("cascade")).feedback(response("r", AGREED, "none"), right=True, question=QUESTION)
+    with pytest.raises(ConfigurationError, match="Name it as proposers would") as of_the_answer:
+        OnlineGate(learned("cascade")).feedback(response("r", AGREED), answer="many", question=QUESTION)
+    assert "Name it" not in str(of_the_run.value)
+    assert "Pass the right one" not in str(of_the_answer.value)
+
+
+def test_feedback_on_what_is_no_response_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="response must be what a run gave; found 'x'"):
+        OnlineGate(RuleGate([])).feedback("x", right=True, question="?")  # type: ignore[arg-type]
+
+
+def test_a_verifier_is_called_once_for_each_text() -> None:
+    seen = list[str]()
+
+    def check(question: str, text: str) -> bool | None:
+        seen.append(text)
+        return None if text == "#### 7" else text == "#### 5"
+
+    texts = {"a": "#### 5", "b": "#### 6", "c": "#### 5", "d": "#### 7", "e": "#### 7"}
+    told = OnlineGate(RuleGate([])).feedback(response("r", texts), verifier=check, question="?")
+    assert seen == ["#### 5", "#### 6", "#### 7"]
+    assert {one.key[1]: one.is_right for one in told} == {"a": True, "b": False, "c": True}
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ({"store": 5}, "store must be a path, as text or as a Path; found 5"),
+        ({"store": " "}, "store must be a path"),
+        ({"store": b"outcomes"}, "store must be a path"),
+        ({"store": "out\0comes"}, "store must be a path"),
+        ({"clock": 3}, "clock must be a function"),
         ({"prior_weight": 0}, "prior_weight"),
         ({"half_life_days": -1}, "half_life_days"),
         ({"learn_from": "stars"}, "learn_from must be 'agreement' or None"),

@@ -6,9 +6,11 @@ This module knows nothing of mixtures.
 
 from __future__ import annotations
 
+import os
 import reprlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import TypeGuard
 
@@ -119,6 +121,18 @@ def text(name: str, value: object, *, or_empty: bool = False) -> None:
     if value is None or (isinstance(value, str) and (value.strip() or or_empty)):
         return
     _refuse(name, value, "a text" if or_empty else "a non-empty text", "for none of its own")
+
+
+def path(name: str, value: object) -> Path:
+    """The path that a caller passed.
+
+    Raises:
+        ConfigurationError: It is none, or no file can be called so.
+    """
+    named = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+    if isinstance(named, str) and named.strip() and "\0" not in named:
+        return Path(named)
+    raise ConfigurationError(f"{name} must be a path, as text or as a Path; found {shown(value)}.")
 
 
 def has_methods(value: object, *methods: str) -> bool:

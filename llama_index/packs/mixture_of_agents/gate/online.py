@@ -22,7 +22,8 @@ from typing import Any, Literal
 
 from llama_index.core.base.llms.types import ChatMessage
 
-from llama_index.packs.mixture_of_agents.checks import has_methods, number, shown
+from llama_index.packs.mixture_of_agents.checks import has_methods, number, shown, text
+from llama_index.packs.mixture_of_agents.checks import path as checked_path
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.facts import SeatFacts
 from llama_index.packs.mixture_of_agents.gate.attendance import Attendance, Questions
@@ -44,6 +45,7 @@ from llama_index.packs.mixture_of_agents.gate.witnesses import (
     by_check,
     by_majority,
     by_word,
+    check_told,
 )
 from llama_index.packs.mixture_of_agents.policies import RunStart
 from llama_index.packs.mixture_of_agents.results import Decision, MixtureResponse, Proposal
@@ -93,11 +95,15 @@ class OnlineGate:
         number("half_life_days", half_life_days, 1e-3, 1e5, none="for never")
         if learn_from not in (None, "agreement"):
             raise ConfigurationError(f"learn_from must be 'agreement' or None; found {shown(learn_from)}.")
+        if not callable(clock):
+            raise ConfigurationError(f"clock must be a function that says the time; found {shown(clock)}.")
         self._gate, self._prior_weight, self._half_life = gate, float(prior_weight), half_life_days
         self._learn_from = learn_from
         self._reader = reader_of(gate, extract)
         lasting = None if half_life_days is None else half_life_days * _DAY
-        kept = OutcomeStore(None if store is None else Path(store), _digest(gate), lasting, clock)
+        kept = OutcomeStore(
+            None if store is None else checked_path("store", store), _digest(gate), lasting, clock
+        )
         self._beliefs = Beliefs(kept, self._prior_weight)
         self._questions = Questions()
         self._moved: tuple[Mapping[Key, Estimate], Any] = ({}, gate)
@@ -184,27 +190,27 @@ class OnlineGate:
             response: Of the run.
             right: Whether its answer is right.
             answer: Or: the right answer.
-            verifier: Or: says of a question and a text whether it is right; called once for each text.
+            verifier: Or: says of a question and a text whether it is right; called once for each text,
+                however many gave it.
             question: What was asked; needed of a run this object took no part in.
 
         Returns:
             What was learned; empty where nothing can be told.
 
         Raises:
-            ConfigurationError: Not exactly one of the three is given, or an answer cannot be read.
+            ConfigurationError: Not exactly one of the three is given, it is of another type, or an answer
+                cannot be read.
         """
-        if sum(said is not None for said in (right, answer, verifier)) != 1:
-            raise ConfigurationError(
-                "Give one of right=, answer= and verifier=; they are different witnesses."
-            )
+        check_told(right, answer, verifier)
         asked = self._question(response, question)
         heard = _first_round(response)
         if verifier is not None:
             judge = by_check(verifier, asked, {p.proposer: p.text for p in heard})
         elif answer is not None:
-            judge = by_answer(self._read(answer, "The right answer"))
+            judge = by_answer(self._read(answer, "The right answer", "Name it as proposers would."))
         else:
-            judge = by_word(self._read(response.text, "The run's answer"), bool(right))
+            final = self._read(response.text, "The run's answer", "Pass the right one as answer=.")
+            judge = by_word(final, right is True)
         expected = list(expectations(self._gate, asked, heard, self._reader))
         return self._learn(response.run_id, expected, judge, "feedback" if verifier is None else "verifier")
 
@@ -241,6 +247,9 @@ class OnlineGate:
             self._learn(response.run_id, expected, by_majority(expected), "agreement")
 
     def _question(self, response: MixtureResponse, given: str | None) -> str:
+        if not isinstance(response, MixtureResponse):
+            raise ConfigurationError(f"response must be what a run gave; found {shown(response)}.")
+        text("question", given, or_empty=True)
         known = given if given is not None else self._questions.of(response.run_id)
         if known is None or not response.run_id:
             raise ConfigurationError(
@@ -249,12 +258,12 @@ class OnlineGate:
             )
         return known
 
-    def _read(self, text: str, what: str) -> str:
+    def _read(self, text: str, what: str, hint: str) -> str:
         found = self._reader.answer(text)
         if found is None:
             raise ConfigurationError(
                 f"{what}, {shown(text)}, says nothing that {self._reader.extract!r} can read as an answer. "
-                "Pass the right one as answer=."
+                f"{hint}"
             )
         return found
 

@@ -21,6 +21,26 @@ _FEWEST = 3
 """Two who agree, or differ, are no majority."""
 
 
+def check_told(right: object, answer: object, verifier: object) -> None:
+    """Refuse what is no word of a witness, or of several at once.
+
+    Raises:
+        ConfigurationError: Not exactly one is given, or it is something else.
+    """
+    if sum(said is not None for said in (right, answer, verifier)) != 1:
+        raise ConfigurationError("Give one of right=, answer= and verifier=; they are different witnesses.")
+    if right is not None and not isinstance(right, bool):  # "no" would count as yes
+        raise ConfigurationError(f"right must be True, False or None; found {shown(right)}.")
+    if answer is not None and not isinstance(answer, str):
+        is_number = isinstance(answer, (int, float)) and not isinstance(answer, bool)
+        hint = f" Pass answer={str(answer)!r}." if is_number else ""
+        raise ConfigurationError(f"answer must be a text; found {shown(answer)}.{hint}")
+    if verifier is not None and not callable(verifier):
+        raise ConfigurationError(
+            f"verifier must be a function of a question and a text; found {shown(verifier)}."
+        )
+
+
 def by_answer(truth: str) -> Witness:
     """The right answer is known."""
     return lambda expected: expected.answer == truth
@@ -37,23 +57,30 @@ def by_word(final: str, right: bool) -> Witness:
 
 
 def by_check(check: Check, question: str, texts: Mapping[str, str]) -> Witness:
-    """The caller's check judges each text that says what it is taken to say.
+    """The caller's check judges each text that says what it is taken to say, once.
 
     Raises:
         ConfigurationError: It says something else than True, False or None.
     """
+    known: dict[str, bool | None] = {}
 
     def judged(expected: Expectation) -> bool | None:
         if expected.said_by is None:
             return None
-        said = check(question, texts[expected.said_by])
-        if said is not None and not isinstance(said, bool):
-            raise ConfigurationError(
-                f"A verifier must say True, False or None (unknown) of an answer; found {shown(said)}."
-            )
-        return said
+        text = texts[expected.said_by]
+        if text not in known:
+            known[text] = _checked(check(question, text))
+        return known[text]
 
     return judged
+
+
+def _checked(said: object) -> bool | None:
+    if said is None or isinstance(said, bool):
+        return said
+    raise ConfigurationError(
+        f"A verifier must say True, False or None (unknown) of an answer; found {shown(said)}."
+    )
 
 
 def by_majority(expected: Sequence[Expectation]) -> Witness:

@@ -26,7 +26,7 @@ from llama_index.core.base.llms.types import ChatMessage
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError
 
-from llama_index.packs.mixture_of_agents.checks import shown
+from llama_index.packs.mixture_of_agents.checks import path as checked_path
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.events import ProgressEvent
 from llama_index.packs.mixture_of_agents.policies import RunStart
@@ -77,8 +77,8 @@ class Trace:
         redact: Redact = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.path = None if path is None else _checked("path", path)
-        self.folder = _checked("folder", folder)
+        self.path = None if path is None else checked_path("path", path)
+        self.folder = checked_path("folder", folder)
         if self.path is not None and self.path.is_dir():
             raise ConfigurationError(
                 f"The trace {self.path} is a folder. Pass the path of a file, or folder={str(self.path)!r} "
@@ -119,14 +119,7 @@ def trace_from(given: Any) -> Trace | None:
         return None
     if given is True:
         return Trace()
-    return given if isinstance(given, Trace) else Trace(_checked("trace", given))
-
-
-def _checked(name: str, path: object) -> Path:
-    named = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
-    if not isinstance(named, str) or not named.strip() or "\0" in named:
-        raise ConfigurationError(f"{name} must be a path, as text or as a Path; found {shown(path)}.")
-    return Path(named)
+    return given if isinstance(given, Trace) else Trace(checked_path("trace", given))
 
 
 def _file_name(now: float, run_id: str) -> str:
