@@ -172,6 +172,9 @@ def learned() -> dict[str, Any]:
 @pytest.mark.usefixtures("gate", "says")
 def test_feedback_on_a_run_is_learned_and_reckoned_with_where_it_is_asked_for() -> None:
     assert moa("gate", "learned", "gate").stdout == "nothing yet\n"
+    assert moa("gate", "learned", "gate", "--reset").stdout == "0 outcomes forgotten\n"
+    assert answer_of("ask", QUESTION, *GATED, "--online")["routed"][0]["asked"] == ["tiny", "small"]
+    assert not Path("gate", "outcomes.sqlite").exists()  # to look is not to write
     before = moa("plan", QUESTION, *GATED).stdout
     for _ in range(2):
         assert moa("ask", QUESTION, *GATED, "--quiet").exit_code == 0

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
+import sqlite3
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,6 +29,34 @@ OUTCOMES = st.lists(st.tuples(KEYS, st.floats(0, 1), st.booleans()), max_size=30
 
 def outcome(run: str, is_right: bool, source: outcomes.Source = "feedback", expected: float = 0.8) -> Outcome:
     return Outcome(run, SMALL, expected, is_right, source)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """One that every user may look into, which pytest's own are not."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+        folder.chmod(0o755)
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Nobody may write there; root may always, and so is somebody else for the while."""
+    for path in folder.iterdir():
+        path.chmod(0o444)
+    folder.chmod(0o555)
+    was = os.geteuid()
+    if was == 0:
+        os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(was)
+        folder.chmod(0o755)
+        for path in folder.iterdir():
+            path.chmod(0o600)
 
 
 class Clock:
@@ -121,6 +154,78 @@ def test_what_is_no_such_file_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match="Outcomes cannot be kept in"):
             OutcomeStore(path, "g")
     assert text.read_text(encoding="utf-8").startswith("not a database")
+
+
+def test_the_file_is_made_when_something_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "kept" / "outcomes.sqlite"
+    store = OutcomeStore(path, "g")
+    assert (store.tallies(), store.reset()) == ({}, 0)
+    assert not path.parent.exists()
+    store.keep([outcome("r", True)])
+    assert store.tallies()[SMALL].count == 1
+    if sys.platform != "win32":
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_where_no_file_can_be_is_refused_before_anything_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "text").touch()
+    with pytest.raises(ConfigurationError, match="is no folder"):
+        OutcomeStore(tmp_path / "text" / "below" / "outcomes.sqlite", "g")
+
+
+def test_another_programs_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.sqlite"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE theirs (held TEXT)")
+    with pytest.raises(ConfigurationError, match="another program's"):
+        OutcomeStore(path, "g")
+
+
+def test_a_store_removed_while_it_is_used_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "outcomes.sqlite"
+    store = OutcomeStore(path, "g")
+    store.keep([outcome("old", True)])
+    path.unlink()
+    assert store.tallies() == {}
+    store.keep([outcome("new", True)])
+    path.write_bytes(b"")  # as another process leaves it while it makes the file
+    assert store.tallies() == {}
+    store.keep([outcome("newer", False)])
+    assert store.tallies() == {SMALL: Tally(1.0, 0.0, 0.8)}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder's permissions say other things there")
+def test_reading_needs_no_right_to_write(open_folder: Path) -> None:
+    kept, missing = open_folder / "outcomes #1?.sqlite", open_folder / "none.sqlite"
+    OutcomeStore(kept, "g").keep([outcome("r", True)])
+    with read_only(open_folder):
+        store = OutcomeStore(kept, "g")
+        assert store.tallies()[SMALL].count == 1
+        with pytest.raises(ConfigurationError, match="cannot be kept in"):
+            store.keep([outcome("s", True)])
+        none = OutcomeStore(missing, "g")
+        assert (none.tallies(), none.reset()) == ({}, 0)
+        with pytest.raises(ConfigurationError, match="cannot be kept in"):
+            none.keep([outcome("s", True)])
+    assert OutcomeStore(kept, "g").tallies()[SMALL].count == 1
+
+
+def test_what_a_killed_writer_left_behind_is_cleared_by_who_reads(tmp_path: Path) -> None:
+    path = tmp_path / "outcomes.sqlite"
+    OutcomeStore(path, "g").keep([outcome("r", True)])
+    code = """
+import os, sqlite3, sys
+
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("PRAGMA cache_size = 1")
+database.execute("BEGIN IMMEDIATE")
+rows = [("g", f"run{n}", "proposer", "small", 2, 0.8, 1, 0.0) for n in range(5_000)]
+database.executemany("INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+os._exit(9)
+"""
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False, timeout=50)
+    assert path.with_name("outcomes.sqlite-journal").exists()
+    assert OutcomeStore(path, "g").tallies()[SMALL].count == 1
 
 
 @given(count=st.integers(1, 500), share=st.floats(0, 1), expected=st.floats(0, 1), weight=st.floats(1, 100))

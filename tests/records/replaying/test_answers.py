@@ -210,6 +210,17 @@ async def test_processes_and_threads_share_it(tmp_path: Path) -> None:
     assert found.text == "a14"
 
 
+async def test_a_cache_removed_while_it_is_used_is_made_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = AnswerCache(tmp_path / "answers.db")
+    cache.path.unlink()
+    assert (await cache.before(CALL), len(cache)) == (None, 0)
+    await cache.after(CALL, ANSWER)
+    assert await cache.before(CALL) is not None
+    assert not caplog.records
+
+
 def test_its_owner_alone_may_read_it(tmp_path: Path) -> None:
     AnswerCache(tmp_path / "new" / "answers.db")
     assert stat.S_IMODE((tmp_path / "new" / "answers.db").stat().st_mode) == 0o600

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from llama_index.packs.mixture_of_agents.databases import Layout
+from llama_index.packs.mixture_of_agents.databases import Layout, is_busy
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 
 Source = Literal["agreement", "verifier", "feedback"]
@@ -33,6 +33,9 @@ _LAYOUT = Layout(
     "expected REAL, is_right INTEGER, at REAL, PRIMARY KEY (gate, run, kind, about))",
     patience=10.0,
 )
+QUICKLY = 0.2
+"""Seconds that someone waits for another process who would rather do without."""
+_ERRORS = (OSError, ValueError, sqlite3.Error)
 _KEEP = (
     "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (gate, run, kind, about) DO UPDATE SET "
     "witness = excluded.witness, expected = excluded.expected, is_right = excluded.is_right, "
@@ -86,7 +89,8 @@ class OutcomeStore:
     """Keeps outcomes of one gate.
 
     Args:
-        path: The file, made where there is none; None keeps them in memory.
+        path: The file, made when something is kept; to read it needs no right to write. None keeps them in
+            memory.
         gate: A digest of the trained gate: another one's outcomes are not its own.
         half_life: Seconds after which an outcome counts half; None for never.
         clock: Seconds since 1970.
@@ -109,12 +113,10 @@ class OutcomeStore:
             if self._own is not None:
                 _LAYOUT.prepare(self._own)
             elif path is not None:
-                _LAYOUT.make(path)
-        except (OSError, ValueError, sqlite3.Error) as error:
-            raise ConfigurationError(
-                f"Outcomes cannot be kept in {path} ({error}). See that it is a file of this package and may "
-                "be written to, or name another."
-            ) from error
+                _LAYOUT.check(path, QUICKLY)
+        except _ERRORS as error:
+            if not is_busy(error):
+                raise self._refusal(error) from error
 
     def keep(self, outcomes: Sequence[Outcome]) -> None:
         """Add outcomes, all or none of them.
@@ -131,18 +133,33 @@ class OutcomeStore:
             database.executemany(_KEEP, rows)
             database.execute(_CUT, (MOST_KEPT,))
 
-    def tallies(self) -> dict[Key, Tally]:
-        """What the outcomes come to."""
+    def tallies(self, patience: float = _LAYOUT.patience) -> dict[Key, Tally]:
+        """What the outcomes come to.
+
+        Args:
+            patience: Seconds to wait for another process that is writing.
+
+        Raises:
+            ConfigurationError: The file cannot be read.
+        """
         try:
-            with self._opened() as database:
+            with self._reading(patience) as database:
+                if database is None:
+                    return {}
                 database.create_function("kept", 1, self._kept)
                 rows = database.execute(_TALLY, (self._gate,)).fetchall()
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             raise ConfigurationError(f"Outcomes in {self.path} cannot be read ({error}).") from error
         return {(kind, about): Tally(*sums) for kind, about, *sums in rows}
 
     def reset(self) -> int:
-        """Forget this gate's outcomes; how many there were."""
+        """Forget this gate's outcomes; how many there were.
+
+        Raises:
+            ConfigurationError: The file cannot be written.
+        """
+        if self.path is not None and not self.path.exists():
+            return 0
         with self._writing() as database:
             return database.execute("DELETE FROM outcomes WHERE gate = ?", (self._gate,)).rowcount
 
@@ -155,17 +172,31 @@ class OutcomeStore:
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         try:
-            with self._opened() as database, database:
-                database.execute("BEGIN IMMEDIATE")
+            with self._transaction() as database:
                 yield database
-        except sqlite3.Error as error:
-            raise ConfigurationError(f"Outcomes cannot be kept in {self.path} ({error}).") from error
+        except _ERRORS as error:
+            raise self._refusal(error) from error
 
     @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        if self._own is not None:
+            with self._lock, self._own:
+                yield self._own
+        elif self.path is not None:
+            with _LAYOUT.writing(self.path) as database:
+                yield database
+
+    @contextmanager
+    def _reading(self, patience: float) -> Iterator[sqlite3.Connection | None]:
         if self._own is not None:
             with self._lock:
                 yield self._own
         elif self.path is not None:
-            with _LAYOUT.opened(self.path) as database:
+            with _LAYOUT.reading(self.path, patience) as database:
                 yield database
+
+    def _refusal(self, error: Exception) -> ConfigurationError:
+        return ConfigurationError(
+            f"Outcomes cannot be kept in {self.path} ({error}). See that it is a file of this package and "
+            "may be written to, or name another."
+        )

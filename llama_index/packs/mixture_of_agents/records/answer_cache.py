@@ -83,16 +83,17 @@ class AnswerCache:
             await in_thread(lambda: self._keep(call_key(call), outcome))
 
     def __len__(self) -> int:
-        with _LAYOUT.opened(self.path) as database:
-            (count,) = database.execute("SELECT count(*) FROM answers").fetchone()
-        return int(count)
+        with _LAYOUT.reading(self.path, _LAYOUT.patience) as database:
+            row = None if database is None else database.execute("SELECT count(*) FROM answers").fetchone()
+        return 0 if row is None else int(row[0])
 
     def _find(self, key: str) -> Proposal | None:
         try:
-            with _LAYOUT.opened(self.path) as database:
-                row = database.execute("SELECT proposal FROM answers WHERE key = ?", (key,)).fetchone()
+            with _LAYOUT.reading(self.path, _LAYOUT.patience) as database:
+                asked = "SELECT proposal FROM answers WHERE key = ?"
+                row = None if database is None else database.execute(asked, (key,)).fetchone()
             return None if row is None else Proposal.model_validate(json.loads(row[0]))
-        except (sqlite3.Error, ValidationError, ValueError) as error:
+        except (OSError, sqlite3.Error, ValidationError, ValueError) as error:
             self._warn(error)
             return None
 
@@ -100,10 +101,10 @@ class AnswerCache:
         # In ASCII: SQLite takes no half of a surrogate pair, and ends texts at NUL in some of its tools.
         text = json.dumps(cleaned(proposal.model_dump(mode="json")))
         try:
-            with _LAYOUT.opened(self.path) as database, database:
+            with _LAYOUT.writing(self.path) as database:
                 row = (key, self._clock(), text)
                 database.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", row)
-        except sqlite3.Error as error:
+        except (OSError, ValueError, sqlite3.Error) as error:
             self._warn(error)
 
     def _warn(self, error: Exception) -> None:
