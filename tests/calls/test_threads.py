@@ -17,6 +17,7 @@ import pytest
 
 from llama_index.packs.mixture_of_agents.calls import threads
 from llama_index.packs.mixture_of_agents.calls.threads import (
+    called,
     in_thread,
     iterate_blocking,
     iterate_in_thread,
@@ -405,3 +406,15 @@ def test_a_task_that_exits_leaves_the_shared_loop_running(caplog: pytest.LogCapt
     assert threads.run_blocking(starts_it()) == "still here"
     assert threads.run_blocking(asyncio.sleep(0, "and here")) == "and here"
     assert "tried to exit" in caplog.text
+
+
+async def test_a_function_of_the_users_may_be_plain_or_async_or_give_something_to_await() -> None:
+    def plain(more: int) -> tuple[int, bool]:
+        return more, threading.current_thread() is threading.main_thread()
+
+    async def on_the_loop(more: int) -> tuple[int, bool]:
+        return plain(more)
+
+    assert await called(plain, 1) == (1, False)
+    assert await called(on_the_loop, 2) == (2, True)
+    assert await called(lambda more: on_the_loop(more), 3) == (3, True)

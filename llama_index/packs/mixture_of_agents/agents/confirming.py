@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
-
 from llama_index.packs.mixture_of_agents.agents.options import Confirm
 from llama_index.packs.mixture_of_agents.agents.plans import Plan
-from llama_index.packs.mixture_of_agents.calls.threads import in_thread
+from llama_index.packs.mixture_of_agents.calls.threads import called
 from llama_index.packs.mixture_of_agents.errors import PlanRejectedError
 
 
@@ -20,12 +18,7 @@ async def ask_for_consent(confirm: Confirm, plan: Plan) -> Plan:
     Raises:
         PlanRejectedError: The answer was no.
     """
-    if inspect.iscoroutinefunction(confirm):
-        said = await confirm(plan)
-    else:
-        said = await in_thread(lambda: confirm(plan))
-        if inspect.isawaitable(said):
-            said = await said
+    said = await called(confirm, plan)
     if said is False:
         raise PlanRejectedError("the plan was rejected; nothing of it was carried out")
     if isinstance(said, Plan) and said != plan:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import logging
 import os
 import queue
@@ -39,6 +40,14 @@ async def in_thread(work: Callable[[], T]) -> T:
 
     threading.Thread(target=carry, daemon=True, name="moa-call").start()
     return await asyncio.wrap_future(outcome)
+
+
+async def called(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function of the user's gives, plain or async; a plain one may block, so it has a thread."""
+    if inspect.iscoroutinefunction(function):
+        return await function(*arguments)
+    given = await in_thread(lambda: function(*arguments))
+    return await given if inspect.isawaitable(given) else given
 
 
 async def iterate_in_thread(start: Callable[[], Iterator[T]]) -> AsyncGenerator[T, None]:

@@ -6,11 +6,10 @@ Nothing is written where nobody can be asked. What is written is not known here.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from llama_index.packs.mixture_of_agents.calls.threads import in_thread
+from llama_index.packs.mixture_of_agents.calls.threads import called
 from llama_index.packs.mixture_of_agents.errors import ToolError
 
 Confirm: TypeAlias = Callable[[str], "bool | Awaitable[bool]"]
@@ -29,11 +28,6 @@ async def require_consent(confirm: Confirm | None, description: str) -> None:
     """
     if confirm is None:
         raise ToolError(f"not done: {description} needs a confirmation, and nobody is there to give one")
-    if inspect.iscoroutinefunction(confirm):
-        answer = await confirm(description)
-    else:  # one that asks at a terminal blocks
-        answer = await in_thread(lambda: confirm(description))
-        if inspect.isawaitable(answer):
-            answer = await answer
+    answer = await called(confirm, description)  # one that asks at a terminal blocks
     if answer is not True:
         raise ToolError(f"not done: {description} was declined")
