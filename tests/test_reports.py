@@ -9,7 +9,7 @@ import pytest
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 
 from llama_index.packs.mixture_of_agents import Usage
-from llama_index.packs.mixture_of_agents.reports import details_of, usage_of
+from llama_index.packs.mixture_of_agents.reports import details_of, usage_of, was_cut
 
 OPENAI = SimpleNamespace(
     choices=[SimpleNamespace(finish_reason="length")],
@@ -102,3 +102,9 @@ def test_a_total_knows_parts_where_anyone_reported_them() -> None:
     total = Usage.total(parts)
     assert (total.prompt_tokens, total.completion_tokens, total.cached_tokens) == (4, 6, 1)
     assert (total.reasoning_tokens, total.estimated, total.cost_usd) == (None, True, None)
+
+
+@pytest.mark.parametrize(("ending", "is_cut"), [("length", True), ("MAX_TOKENS", True), ("stop", False)])
+def test_an_answer_that_was_as_long_as_it_might_be_was_cut(ending: str, is_cut: bool) -> None:
+    assert was_cut({"finish_reason": ending}) is is_cut
+    assert not was_cut({})

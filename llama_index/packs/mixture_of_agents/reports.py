@@ -5,7 +5,7 @@ It knows field names only; it makes no calls and knows no prices.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatResponse
@@ -22,6 +22,7 @@ _DETAILS = (
     "input_tokens_details",
     "output_tokens_details",
 )
+_CUT = ("length", "model_length", "max_tokens")
 _ENDINGS = ("finish_reason", "stop_reason", "done_reason")
 
 
@@ -59,6 +60,11 @@ def details_of(response: ChatResponse) -> dict[str, Any]:
     details = {} if ending is None else {"finish_reason": str(ending)}
     routing = raw.get("sparse_moe") if isinstance(raw, dict) else None
     return details if routing is None else {**details, "sparse_moe": routing}
+
+
+def was_cut(details: Mapping[str, Any]) -> bool:
+    """Whether an answer ended because it was as long as it might be, going by its `details_of`."""
+    return str(details.get("finish_reason")).lower() in _CUT
 
 
 def _there(*holders: Any) -> list[Any]:

@@ -32,7 +32,7 @@ from llama_index.packs.mixture_of_agents.calls.sampling import (
 )
 from llama_index.packs.mixture_of_agents.calls.threads import in_thread, iterate_in_thread
 from llama_index.packs.mixture_of_agents.errors import MixtureError
-from llama_index.packs.mixture_of_agents.reports import details_of, usage_of
+from llama_index.packs.mixture_of_agents.reports import details_of, usage_of, was_cut
 from llama_index.packs.mixture_of_agents.results import Usage
 
 _logger = logging.getLogger(__name__)
@@ -62,6 +62,11 @@ class Reply:
     def text(self) -> str:
         """The message's text."""
         return self.message.content or ""
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether it ended because it was as long as it might be."""
+        return was_cut(self.details)
 
 
 class Endpoint(Protocol):
