@@ -6,19 +6,17 @@ Last of all the results are given as they are. It knows no plans beyond whose re
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from workflows.events import Event
 
 from llama_index.packs.mixture_of_agents.agents.events import AggregateEvent, AnswerEvent
+from llama_index.packs.mixture_of_agents.agents.holding import checked, say_held
 from llama_index.packs.mixture_of_agents.agents.live_crew import LiveCrew
-from llama_index.packs.mixture_of_agents.agents.members import Check
 from llama_index.packs.mixture_of_agents.agents.options import CrewSetup
 from llama_index.packs.mixture_of_agents.agents.prompts import aggregator_messages
 from llama_index.packs.mixture_of_agents.agents.results import CrewResponse, TaskMissing
 from llama_index.packs.mixture_of_agents.agents.speaking import Said, Speaker
 from llama_index.packs.mixture_of_agents.agents.state import CrewState
-from llama_index.packs.mixture_of_agents.calls.retries import describe
 from llama_index.packs.mixture_of_agents.errors import MixtureError
 from llama_index.packs.mixture_of_agents.events import DeltaEvent
 from llama_index.packs.mixture_of_agents.prompts import as_reference
@@ -81,24 +79,21 @@ async def _written(writer: Speaker, setup: CrewSetup, state: CrewState, tell: Te
     )
     if setup.check is None and setup.held_to is None:
         return await writer.stream(messages, lambda piece: tell(DeltaEvent(delta=piece)))
-    try:
-        held = {} if setup.held_to is None else setup.held_to(state.ordered_results())
-    except Exception as error:
-        return Said(reason=f"nothing could be found to hold it to: {describe(error)}", error=error)
-    said = await writer.say(messages, held)
-    return said if said.reason or setup.check is None else _checked(setup.check, said, state)
+    if setup.held_to is None:
+        said = await writer.say(messages)
+    else:
+        said = await say_held(writer, messages, setup.held_to, state.ordered_results())
+    if said.reason or setup.check is None:
+        return said
+    return await checked(setup.check, said, _sources(state))
 
 
-def _checked(check: Check, said: Said, state: CrewState) -> Said:
-    """What was said, or why it cannot stand on the results."""
-    sources = [
+def _sources(state: CrewState) -> list[str]:
+    """What an answer rests on."""
+    results = (
         text for one in state.results for text in (one.text, *(seen.output for seen in one.observations))
-    ]
-    try:
-        why = check(said.text, [*sources, state.request])
-    except Exception as error:
-        why = f"its check failed: {describe(error)}"
-    return replace(said, reason=f"its words were set aside: {why}") if why else said
+    )
+    return [*results, state.request]
 
 
 def _response(state: CrewState, live: LiveCrew, text: str, writer: str, tell: Tell) -> CrewResponse:

@@ -15,11 +15,12 @@ from typing import Any, Literal
 from llama_index.core.base.llms.types import ChatMessage
 from workflows.events import Event, StopEvent
 
-from llama_index.packs.mixture_of_agents.agents.members import Check, Member, as_members
-from llama_index.packs.mixture_of_agents.agents.options import Confirm, CrewSetup, HeldTo
+from llama_index.packs.mixture_of_agents.agents.holding import Check, HeldTo
+from llama_index.packs.mixture_of_agents.agents.members import Member, as_members
+from llama_index.packs.mixture_of_agents.agents.options import Confirm, CrewSetup
 from llama_index.packs.mixture_of_agents.agents.planning import Planning
 from llama_index.packs.mixture_of_agents.agents.plans import Plan
-from llama_index.packs.mixture_of_agents.agents.results import CrewResponse
+from llama_index.packs.mixture_of_agents.agents.results import CrewResponse, TaskResult
 from llama_index.packs.mixture_of_agents.agents.speaking import Speaker
 from llama_index.packs.mixture_of_agents.agents.workflow import CrewWorkflow
 from llama_index.packs.mixture_of_agents.calls.threads import run_blocking
@@ -49,9 +50,10 @@ class Crew:
             for a `PlanDecisionEvent` (with `workflow.run`).
         check: Says why an answer cannot stand on the results, or nothing; such an answer is set aside, and
             the next one asked for, at last the results as they are. `grounding.grounded` is one. The answer
-            is not streamed then.
+            is not streamed then. Like held_to, it needs a planner or an aggregator; else it is the Member's.
         held_to: Of the results: arguments for the call that writes the answer, such as `{"regex": ...}` for a
-            local model, so that it can say nothing that was not found. The answer is not streamed then.
+            local model, so that it can say nothing that was not found. Where the call refuses them, or the
+            answer is cut off, the next one is asked. Plain or async. The answer is not streamed then.
         material_characters: How much of all results the aggregator is given; the middle of what is longer
             is left out.
 
@@ -78,7 +80,7 @@ class Crew:
         replans: bool = True,
         confirm: Confirm | Literal["events"] | None = None,
         check: Check | None = None,
-        held_to: HeldTo | None = None,
+        held_to: HeldTo[TaskResult] | None = None,
         material_characters: int = 24_000,
     ) -> None:
         self.members = {member.name: member for member in as_members(members)}

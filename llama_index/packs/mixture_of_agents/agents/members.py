@@ -5,12 +5,13 @@ It describes who there is and refuses what cannot work; it does no task.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from llama_index.core.tools import BaseTool
 
 from llama_index.packs.mixture_of_agents import checks
+from llama_index.packs.mixture_of_agents.agents.holding import Check, HeldTo, refuse_no_functions
 from llama_index.packs.mixture_of_agents.agents.memory_extraction import Extractor
 from llama_index.packs.mixture_of_agents.agents.memory_notebook import Notebook
 from llama_index.packs.mixture_of_agents.agents.results import Observation
@@ -23,9 +24,6 @@ from llama_index.packs.mixture_of_agents.agents.tools.bounding import (
 )
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.proposers import Proposer
-
-Check: TypeAlias = Callable[[str, Sequence[str]], str]
-"""Of a text and what it rests on: why it cannot stand, or an empty text."""
 
 
 class Member:
@@ -54,8 +52,9 @@ class Member:
         tool_characters: The longest text it may answer, likewise.
         check: Says why its words cannot stand on what its tools found and it was given, or nothing; such
             words are set aside, and what was found is the result. `grounding.grounded` is one.
-        held_to: Of what its tools found: arguments for the call that words it, such as `{"regex": ...}` for a
-            local model, so that it can say nothing that was not found.
+        held_to: Of what the tools in `always` found: arguments for the call that words it, such as
+            `{"regex": ...}` for a local model, so that it can say nothing that was not found. Where the call
+            refuses them, or its answer is cut off, what was found is the result. Plain or async.
         material_characters: How much of others' results, tool output and memories it is given; the middle of
             what is longer is left out.
 
@@ -81,7 +80,7 @@ class Member:
         tool_seconds: float = SECONDS,
         tool_characters: int = MOST_CHARACTERS,
         check: Check | None = None,
-        held_to: Callable[[Sequence[Observation]], Mapping[str, Any]] | None = None,
+        held_to: HeldTo[Observation] | None = None,
         material_characters: int = 12_000,
     ) -> None:
         given = llm_or_agent if isinstance(llm_or_agent, Proposer) else Proposer(llm_or_agent, name=name)
@@ -98,6 +97,7 @@ class Member:
         self._check()
         self.tools = [self._bounded(tool) for tool in tools]
         self._check_tools()
+        self._check_held()
 
     @classmethod
     def of(cls, specialist: Any, llm: Any, **settings: Any) -> Member:
@@ -145,11 +145,7 @@ class Member:
             raise ConfigurationError(
                 f"the memory of {self.name!r} must be a Notebook; found {checks.shown(self.memory)}"
             )
-        if self.check is not None and not callable(self.check):
-            raise ConfigurationError(
-                f"the check of {self.name!r} must be a function of a text and its sources; found "
-                f"{checks.shown(self.check)}"
-            )
+        refuse_no_functions(self.name, self.check, self.held_to)
         if self.extractor is not None and self.memory is None:
             raise ConfigurationError(f"{self.name!r} has an extractor and no memory to keep what it draws")
 
@@ -172,6 +168,24 @@ class Member:
                     f"always of {self.name!r} names {found}, which is none of its tools; there are: "
                     f"{', '.join(names) or 'none'}"
                 )
+
+    def _check_held(self) -> None:
+        """Its words are held in the one call that follows what is always used, and in no other."""
+        if self.held_to is None:
+            return
+        if not self.is_llm:
+            raise ConfigurationError(
+                f"{self.name!r} is an agent and words what it found by itself; pass held_to with an LLM"
+            )
+        if self.loops:
+            raise ConfigurationError(
+                f"{self.name!r} calls tools by itself, and what it says then cannot be held_to anything; "
+                "name the calls in `always`, without chooses=True"
+            )
+        if not self.always:
+            raise ConfigurationError(
+                f"{self.name!r} has held_to and no `always`; name the calls that find what it is held to"
+            )
 
     def __repr__(self) -> str:
         return f"Member({self.name!r})"

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from llama_index.packs.mixture_of_agents import checks
-from llama_index.packs.mixture_of_agents.agents.members import Check, Member
+from llama_index.packs.mixture_of_agents.agents.holding import Check, HeldTo, refuse_no_functions
+from llama_index.packs.mixture_of_agents.agents.members import Member
 from llama_index.packs.mixture_of_agents.agents.planning import Planning
 from llama_index.packs.mixture_of_agents.agents.plans import Plan, Task, faults
 from llama_index.packs.mixture_of_agents.agents.results import TaskResult
@@ -24,9 +25,6 @@ CREWS = Nesting("crew", deepest=3)
 
 Confirm: TypeAlias = Callable[[Plan], "Plan | bool | Awaitable[Plan | bool | None] | None"]
 """Is shown a plan: gives another to be carried out instead, False for none, anything else for this one."""
-
-HeldTo: TypeAlias = Callable[[Sequence[TaskResult]], Mapping[str, Any]]
-"""Of results: arguments for the call that puts them together, such as `{"regex": ...}`."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class CrewSetup:
     replans: bool
     confirm: Confirm | Literal["events"] | None
     check: Check | None
-    held_to: HeldTo | None
+    held_to: HeldTo[TaskResult] | None
     material_characters: int
 
     def __post_init__(self) -> None:
@@ -77,6 +75,22 @@ class CrewSetup:
             raise ConfigurationError(
                 "confirm must be a function of the plan, 'events' or None; found "
                 f"{checks.shown(self.confirm)}"
+            )
+        refuse_no_functions(self.name, self.check, self.held_to)
+        self._check_writers()
+
+    def _check_writers(self) -> None:
+        """There is an answer to check and hold, written in a call that takes arguments."""
+        for name in ("check", "held_to"):
+            if getattr(self, name) is not None and not self.writers:
+                raise ConfigurationError(
+                    f"the {name} of {self.name!r} is of the answer that an aggregator writes, and here the "
+                    f"member's result is the answer; pass {name} to the Member, or an aggregator to the crew"
+                )
+        agents = [writer.name for writer in self.writers if not writer.is_llm]
+        if self.held_to is not None and agents:
+            raise ConfigurationError(
+                f"{agents[0]!r} is an agent, whose answer cannot be held_to anything; pass an LLM to write it"
             )
 
     def check_plan(self, plan: Any, done: Collection[str] = (), gone: Collection[str] = ()) -> None:

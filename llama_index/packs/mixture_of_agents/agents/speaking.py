@@ -62,28 +62,36 @@ class Speaker:
     """
 
     def __init__(self, proposer: Proposer, max_retries: int, timeout: float | None = None) -> None:
-        self.model, self.name = proposer.model, proposer.name
+        self.model, self.name, self.is_llm = proposer.model, proposer.name, proposer.is_llm
         self._endpoint: Endpoint = proposer.endpoint(Sampling())
         self._max_retries = max_retries
         self._timeout = proposer.timeout if timeout is None else timeout
 
-    async def say(self, messages: Sequence[ChatMessage], options: Mapping[str, Any] | None = None) -> Said:
+    async def say(
+        self,
+        messages: Sequence[ChatMessage],
+        options: Mapping[str, Any] | None = None,
+        *,
+        must: bool = False,
+    ) -> Said:
         """Ask for a reply in one piece.
 
         Args:
             messages: What it reads.
             options: The call's further arguments. A server may refuse them; then it is asked without.
+            must: Whether the reply must be what the options say: it is never asked without them, and a reply
+                that was cut off counts as none.
         """
 
         async def once() -> Reply:
             try:
                 return await self._endpoint.reply(messages, dict(options or {}))
             except Exception as error:
-                if not options or status_of(error) not in _REFUSED:
+                if must or not options or status_of(error) not in _REFUSED:
                     raise
                 return await self._endpoint.reply(messages, {})
 
-        return await self._tried(once)
+        return await self._tried(once, whole=must)
 
     async def stream(self, messages: Sequence[ChatMessage], piece: Callable[[str], None]) -> Said:
         """Ask for a reply as it grows.
@@ -111,7 +119,7 @@ class Speaker:
 
         return await self._tried(once)
 
-    async def _tried(self, once: Callable[[], Any]) -> Said:
+    async def _tried(self, once: Callable[[], Any], whole: bool = False) -> Said:
         began = time.monotonic()
         work = with_retries(
             lambda: _without_exits(once), max_retries=self._max_retries, on_retry=lambda error, wait: None
@@ -126,7 +134,7 @@ class Speaker:
         if error is not None:
             used = Usage() if status_of(error) is None else _NOTHING_USED
             return Said(seconds=took, reason=describe(error), error=error, usage=used)
-        return _heard(task.result(), took)
+        return _heard(task.result(), took, whole)
 
 
 async def _without_exits(once: Callable[[], Any]) -> Reply:
@@ -138,9 +146,11 @@ async def _without_exits(once: Callable[[], Any]) -> Reply:
     return reply
 
 
-def _heard(reply: Reply, took: float) -> Said:
+def _heard(reply: Reply, took: float, whole: bool) -> Said:
     text, calls = reply.text, tool_calls_of(reply.message)
     if calls:  # an answer in a shape: the arguments are what it says
         text = calls[0][2]
     reason = "" if as_reference(text) else "answered without text"
+    if whole and reply.was_cut:
+        reason = f"was cut off at its longest length (finish reason {reply.details['finish_reason']!r})"
     return Said(text, reply.usage, took, reason, message=reply.message)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
@@ -23,6 +23,7 @@ from llama_index.packs.mixture_of_agents.agents.events import (
     PerceiveEvent,
     ReasonEvent,
 )
+from llama_index.packs.mixture_of_agents.agents.holding import checked, say_held
 from llama_index.packs.mixture_of_agents.agents.injections import suspicions
 from llama_index.packs.mixture_of_agents.agents.inner import inner_agent, reached_its_end
 from llama_index.packs.mixture_of_agents.agents.members import Member
@@ -141,7 +142,7 @@ class _Work:
             self._suspect(text, f"a memory of {self._member.name}")
         notes = [("notes of earlier runs", "\n".join(recalled.notes))] if recalled.notes else []
         self._history = recalled.history
-        said = self._checked(await self._reason([*parts, *found, *notes]), [*parts, *notes])
+        said = await self._checked(await self._reason([*parts, *found, *notes]), [*parts, *notes])
         if said.text and not said.reason:
             await self._recollection.keep(self._task_text(), said.text)
         return said
@@ -194,18 +195,13 @@ class _Work:
             found.append((f"output of {use.tool}", f"{failed}{seen.output}"))
         return found
 
-    def _checked(self, said: Said, parts: list[tuple[str, str]]) -> Said:
+    async def _checked(self, said: Said, parts: list[tuple[str, str]]) -> Said:
         """What was said, or why it cannot stand on what was found."""
         check = self._member.check
         found = [one.output for one in self._box.observations]
         if check is None or said.reason or not found:
             return said
-        given = [text for _, text in parts]
-        try:
-            why = check(said.text, [*found, *given, self._task_text()])
-        except Exception as error:
-            why = f"its check failed: {describe(error)}"
-        return replace(said, reason=f"its words were set aside: {why}") if why else said
+        return await checked(check, said, [*found, *(text for _, text in parts), self._task_text()])
 
     async def _reason(self, parts: list[tuple[str, str]]) -> Said:
         if self._member.loops:
@@ -229,15 +225,14 @@ class _Work:
             *self._history,
             _user("\n\n".join(filter(None, asked))),
         ]
-        said = await speaker.say(messages, self._held_to())
+        held_to = self._member.held_to
+        if held_to is None:
+            said = await speaker.say(messages)
+        else:
+            said = await say_held(speaker, messages, held_to, self._box.observations)
         if said.text:
             self._tell(ReasonEvent(**self._at, text=cut(said.text, _SHOWN)))
         return said
-
-    def _held_to(self) -> Mapping[str, Any]:
-        """Arguments that hold the model's words to what was found."""
-        found, hold = self._box.observations, self._member.held_to
-        return {} if hold is None or not found else hold(found)
 
     async def _tool_loop(self, parts: list[tuple[str, str]]) -> Said:
         """What comes of model and tools taking turns; at the last turn the model says what it has."""
