@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -318,3 +320,18 @@ def test_more_runs_at_once_than_are_remembered_afterwards_are_all_learned_from(
 
     assert len(asyncio.run(asked())) == 20
     assert {one.count for one in online.estimates().values()} == {20.0}
+
+
+def test_a_locked_store_costs_no_answer_and_what_a_run_taught_is_kept_when_it_is_free(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "outcomes.sqlite"
+    online = OnlineGate(RuleGate([]), path, learn_from="agreement", extract="number")
+    run_with(online, **dict.fromkeys(ALL, "#### 5"))
+    assert {one.count for one in online.estimates().values()} == {1.0}
+    with closing(sqlite3.connect(path, isolation_level=None)) as held:
+        held.execute("BEGIN EXCLUSIVE")
+        fresh = OnlineGate(RuleGate([]), path, learn_from="agreement", extract="number")
+        assert run_with(fresh, **dict.fromkeys(ALL, "#### 5")).text == "So it is 5."
+    assert {one.count for one in fresh.estimates().values()} == {2.0}
+    assert [record.getMessage()[:40] for record in caplog.records] == [f"Outcomes in {path}"[:40]]

@@ -249,6 +249,93 @@ def test_what_others_learn_is_seen_within_a_second(tmp_path: Path) -> None:
     assert beliefs.now() is beliefs.now()
 
 
+class LockedStore(OutcomeStore):
+    """Somebody else holds it for longer than anyone waits."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(None, "g")
+        self.clock, self.waits = clock, list[float]()
+
+    def tallies(self, patience: float = 10.0) -> dict[outcomes.Key, Tally]:
+        self.waits.append(patience)
+        self.clock.now += patience
+        raise ConfigurationError("Outcomes cannot be read (database is locked).")
+
+
+def test_a_locked_store_is_waited_for_briefly_and_then_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    store = LockedStore(clock)
+    beliefs = Beliefs(store, 50.0, clock)
+    for _ in range(100):
+        assert beliefs.now() == {}
+    assert store.waits == [0.2]
+    clock.now += 10
+    beliefs.now()
+    assert len(store.waits) == 2
+    assert len(caplog.records) == 1  # and is not spoken of at each try
+    with pytest.raises(ConfigurationError, match="locked"):
+        beliefs.known()
+
+
+def test_a_file_that_somebody_holds_is_refused_in_time_and_not_for_good(tmp_path: Path) -> None:
+    path = tmp_path / "outcomes.sqlite"
+    OutcomeStore(path, "g").keep([outcome("r", True)])
+    with closing(sqlite3.connect(path, isolation_level=None)) as held:
+        held.execute("BEGIN EXCLUSIVE")
+        store = OutcomeStore(path, "g")  # whether it is a good one is seen later
+        with pytest.raises(ConfigurationError, match=r"cannot be read \(database is locked\)"):
+            store.tallies(0.01)
+    assert store.tallies()[SMALL].count == 1
+
+
+def test_what_is_learned_later_is_known_to_who_asks(tmp_path: Path) -> None:
+    beliefs = Beliefs(OutcomeStore(tmp_path / "outcomes.sqlite", "g"), 50.0, Clock())
+    assert beliefs.now() == {}
+    for number in range(20):
+        beliefs.learn_later([outcome(f"r{number}", True)])
+    assert beliefs.known()[SMALL].count == 20
+    beliefs.learn_later([outcome("last", True)])
+    assert (beliefs.reset(), beliefs.known()) == (21, {})
+
+
+def test_what_cannot_be_kept_later_costs_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "outcomes.sqlite"
+    beliefs = Beliefs(OutcomeStore(path, "g"), 50.0, Clock())
+    path.mkdir()
+    for number in range(3):
+        beliefs.learn_later([outcome(f"r{number}", True)])
+        beliefs.settle()
+    (said,) = caplog.records
+    assert (said.levelname, said.exc_info) == ("WARNING", None)
+    assert "cannot be kept in" in said.getMessage()
+    path.rmdir()
+    beliefs.learn_later([outcome("r3", True)])
+    assert beliefs.known()[SMALL].count == 1
+
+
+def test_what_was_learned_last_is_kept_when_a_program_ends(tmp_path: Path) -> None:
+    path = tmp_path / "outcomes.sqlite"
+    code = """
+import sys
+import threading
+from pathlib import Path
+from llama_index.packs.mixture_of_agents.gate.beliefs import Beliefs
+from llama_index.packs.mixture_of_agents.gate.outcomes import Outcome, OutcomeStore
+
+beliefs = Beliefs(OutcomeStore(Path(sys.argv[1]), "g"), 50.0)
+some = [Outcome("r", ("proposer", "small"), 0.5, True, "agreement")]
+loop = threading.Thread(target=lambda: beliefs.learn_later(some), daemon=True)  # as event loops' threads are
+loop.start()
+loop.join()
+"""
+    subprocess.run(
+        [sys.executable, "-c", code, str(path)], env=environment(), cwd=ROOT, check=True, timeout=50
+    )
+    assert OutcomeStore(path, "g").tallies()[SMALL].count == 1
+
+
 def test_a_store_that_breaks_costs_what_is_new_and_no_answer(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -61,7 +61,7 @@ class OnlineGate:
 
     Args:
         gate: The trained gate, or one of your own.
-        store: A file for what is learned, shared by processes; None keeps it in memory.
+        store: A file for what is learned, shared by one user's processes; None keeps it in memory.
         prior_weight: How many outcomes the training is worth.
         half_life_days: After so many days an outcome counts half; None for never.
         learn_from: "agreement" takes what most proposers of a run say for right. That is a biased witness:
@@ -199,7 +199,7 @@ class OnlineGate:
 
         Raises:
             ConfigurationError: Not exactly one of the three is given, it is of another type, or an answer
-                cannot be read.
+                cannot be read, or the store cannot be written.
         """
         check_told(right, answer, verifier)
         asked = self._question(response, question)
@@ -212,14 +212,25 @@ class OnlineGate:
             final = self._read(response.text, "The run's answer", "Pass the right one as answer=.")
             judge = by_word(final, right is True)
         expected = list(expectations(self._gate, asked, heard, self._reader))
-        return self._learn(response.run_id, expected, judge, "feedback" if verifier is None else "verifier")
+        source: Source = "feedback" if verifier is None else "verifier"
+        outcomes = _outcomes(response.run_id, expected, judge, source)
+        self._beliefs.learn(outcomes)
+        return outcomes
 
     def estimates(self) -> dict[Key, Estimate]:
-        """What is believed, by ("proposer", name) and ("stage", number); nothing of those never judged."""
-        return dict(self._beliefs.now())
+        """What is believed, by ("proposer", name) and ("stage", number); nothing of those never judged.
+
+        Raises:
+            ConfigurationError: The store cannot be read.
+        """
+        return dict(self._beliefs.known())
 
     def reset(self) -> int:
-        """Forget all that was learned; how many outcomes there were."""
+        """Forget all that was learned; how many outcomes there were.
+
+        Raises:
+            ConfigurationError: The store cannot be written.
+        """
         return self._beliefs.reset()
 
     def _now(self) -> Any:
@@ -230,21 +241,12 @@ class OnlineGate:
             self._moved = (believed, moved(self._gate, shifts) if shifts else self._gate)
         return self._moved[1]
 
-    def _learn(
-        self, run_id: str, expected: Sequence[Expectation], judge: Witness, source: Source
-    ) -> list[Outcome]:
-        judged = [(one, judge(one)) for one in expected]
-        outcomes = [
-            Outcome(run_id, one.key, one.chance, said, source) for one, said in judged if said is not None
-        ]
-        self._beliefs.learn(outcomes)
-        return outcomes
-
     def _ended(self, question: str, response: MixtureResponse) -> None:
         if self._learn_from is not None:
             heard = _first_round(response)
             expected = list(expectations(self._gate, question, heard, self._reader))
-            self._learn(response.run_id, expected, by_majority(expected), "agreement")
+            judge = by_majority(expected)
+            self._beliefs.learn_later(_outcomes(response.run_id, expected, judge, "agreement"))
 
     def _question(self, response: MixtureResponse, given: str | None) -> str:
         if not isinstance(response, MixtureResponse):
@@ -275,6 +277,11 @@ def load_online(folder: str | os.PathLike[str]) -> OnlineGate:
         ConfigurationError: As `protocol.load_gate`, or the store is something else.
     """
     return OnlineGate(load_gate(folder), Path(folder) / STORE)
+
+
+def _outcomes(run_id: str, expected: Sequence[Expectation], judge: Witness, source: Source) -> list[Outcome]:
+    judged = [(one, judge(one)) for one in expected]
+    return [Outcome(run_id, one.key, one.chance, said, source) for one, said in judged if said is not None]
 
 
 def _first_round(response: MixtureResponse) -> list[Proposal]:
