@@ -18,6 +18,7 @@ from llama_index.packs.mixture_of_agents.gate.protocol import Gate
 from llama_index.packs.mixture_of_agents.gate.rules import RuleGate
 from llama_index.packs.mixture_of_agents.gate.saved import save_gate
 from llama_index.packs.mixture_of_agents.gate.training import Recipe, trained
+from llama_index.packs.mixture_of_agents.results import MixtureResponse, Proposal
 from llama_index.packs.mixture_of_agents.runs.mixture import Mixture
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 from tests.gate.recorded_answers import cases
@@ -141,7 +142,14 @@ def test_a_gate_may_reckon_with_what_it_was_told(tmp_path: Path) -> None:
     folder = rules(tmp_path, {"ask": ["a"]})
     gate = mixture_of(proposers=["a", "b"], gate=folder, gate_online=True).gate
     assert isinstance(gate, OnlineGate)
+    assert not (Path(folder) / "outcomes.sqlite").exists()
+    proposal = Proposal(text="answer of a: 42", proposer="a", layer=1)
+    response = MixtureResponse(text=proposal.text, proposals=[proposal], run_id="r")
+    gate.feedback(response, right=True, question="Why?")
     assert (Path(folder) / "outcomes.sqlite").exists()
+    again = mixture_of(proposers=["a", "b"], gate=folder, gate_online=True).gate
+    assert isinstance(again, OnlineGate)
+    assert again.estimates()["proposer", "a"].right == 1
     assert isinstance(mixture_of(proposers=["a", "b"], gate=folder).gate, RuleGate)
     with pytest.raises(ConfigurationError, match="gate_online needs a gate"):
         mixture_of(proposers=["a"], gate_online=True)
