@@ -7,7 +7,8 @@ away and taken up again. What only exists while the process does is `live_crew`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from llama_index.core.base.llms.types import ChatMessage
 from pydantic import BaseModel, Field
@@ -116,6 +117,42 @@ class CrewState(BaseModel):
             ]
         return found
 
+    def turn(self, replans: bool) -> Turn:
+        """What is done next: tasks that may begin, a second plan, or the answer.
+
+        Args:
+            replans: Whether a second plan may be made for what failed.
+        """
+        tasks = self.next_tasks()
+        if tasks or self.in_work:
+            return Turn(begin=tasks)
+        if self.failed and replans and self.plans_made < 2:
+            return Turn(then="plan again")
+        lost = self.without_hope()
+        tasks = self.changed(missing=[*self.missing, *lost]).next_without_all()
+        return Turn(begin=tasks, lost=lost, then=None if tasks else "answer")
+
+    def taken(self, turn: Turn) -> CrewState:
+        """This state once a turn is taken."""
+        begun = [*self.begun, *(task.id for task in turn.begin)]
+        return self.changed(begun=begun, missing=[*self.missing, *turn.lost])
+
+    def settled(
+        self, result: TaskResult | None, missing: TaskMissing | None, warnings: Sequence[Suspicion]
+    ) -> CrewState:
+        """This state with what became of a task."""
+        return self.changed(
+            results=[*self.results, *([] if result is None else [result])],
+            missing=[*self.missing, *([] if missing is None else [missing])],
+            warnings=[*self.warnings, *warnings],
+        )
+
+    def planned_again(self, plan: Plan) -> CrewState:
+        """This state with a second plan, in which what is done stands first."""
+        kept = [task for task in self.tasks if task.id in self.done]
+        whole = plan.model_copy(update={"tasks": [*kept, *plan.tasks]})
+        return self.changed(plan=whole, first_plan=self.plan)
+
     def changed(self, **changes: Any) -> CrewState:
         """This state with other values."""
         return self.model_copy(update=changes)
@@ -147,6 +184,21 @@ class CrewState(BaseModel):
                 **said,
             }
         )
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a run does next.
+
+    Attributes:
+        begin: Tasks that begin.
+        lost: The records of tasks that never will.
+        then: What is next where no task begins or is in work.
+    """
+
+    begin: Sequence[Task] = ()
+    lost: Sequence[TaskMissing] = ()
+    then: Literal["plan again", "answer"] | None = None
 
 
 def _called(missing: TaskMissing) -> bool:

@@ -18,6 +18,7 @@ from workflows.events import Event, StopEvent
 from workflows.handler import WorkflowHandler
 
 from llama_index.packs.mixture_of_agents.agents.answering import answer
+from llama_index.packs.mixture_of_agents.agents.assignments import assignment_of
 from llama_index.packs.mixture_of_agents.agents.board import Board
 from llama_index.packs.mixture_of_agents.agents.clock import RunClock
 from llama_index.packs.mixture_of_agents.agents.confirming import ask_for_consent
@@ -39,10 +40,9 @@ from llama_index.packs.mixture_of_agents.agents.live_crew import LiveCrew, begun
 from llama_index.packs.mixture_of_agents.agents.options import CREWS, MOST_TASKS, CrewSetup
 from llama_index.packs.mixture_of_agents.agents.planning import Done, Planned
 from llama_index.packs.mixture_of_agents.agents.plans import Plan
-from llama_index.packs.mixture_of_agents.agents.recollection import Recollection
 from llama_index.packs.mixture_of_agents.agents.results import TaskResult
-from llama_index.packs.mixture_of_agents.agents.state import CrewState, results_of
-from llama_index.packs.mixture_of_agents.agents.working import Assignment, carry_out
+from llama_index.packs.mixture_of_agents.agents.state import CrewState
+from llama_index.packs.mixture_of_agents.agents.working import carry_out
 from llama_index.packs.mixture_of_agents.calls.slots import CallSlots
 from llama_index.packs.mixture_of_agents.errors import (
     ConfigurationError,
@@ -182,21 +182,10 @@ class CrewWorkflow(Workflow):
         if live.attended:
             live.questions.go_to(ctx.write_event_to_stream)
         task = _sure(state.plan).task(ev.task)
-        absent = [need for need in task.needs if need not in state.done]
         with live.work():
             async with self._slots.hold():
-                self._tell(ctx, TaskEvent(task=task, absent=absent))
-                member = self.setup.members[task.agent]
-                given = Assignment(
-                    task=task,
-                    member=member,
-                    request=state.request,
-                    recollection=Recollection(
-                        member, live.memory_of(member, state.tasks_of(member.name)), live.memory_lock
-                    ),
-                    results=results_of(task.needs, state),
-                    absent=absent,
-                )
+                given = assignment_of(task, self.setup.members[task.agent], state, live)
+                self._tell(ctx, TaskEvent(task=task, absent=list(given.absent)))
                 done = await carry_out(
                     given,
                     live.board,
@@ -220,12 +209,7 @@ class CrewWorkflow(Workflow):
     ) -> WorkEvent | ReplanEvent | AggregationEvent | None:
         """Take in one outcome, and begin what it was waited for by."""
         state = await ctx.store.get_state()
-        state = state.changed(warnings=[*state.warnings, *ev.warnings])
-        if ev.result is not None:
-            state = state.changed(results=[*state.results, ev.result])
-        if ev.missing is not None:
-            state = state.changed(missing=[*state.missing, ev.missing])
-        return await self._go_on(ctx, state)
+        return await self._go_on(ctx, state.settled(ev.result, ev.missing, ev.warnings))
 
     @step
     async def plan_again(
@@ -240,11 +224,9 @@ class CrewWorkflow(Workflow):
         if planned.plan is None:
             gone = [planned.missing] if planned.missing is not None else []
             return await self._go_on(ctx, state.changed(missing=[*state.missing, *gone]))
-        kept = [task for task in state.tasks if task.id in state.done]
-        plan = planned.plan.model_copy(update={"tasks": [*kept, *planned.plan.tasks]})
-        state = state.changed(plan=plan, first_plan=state.plan)
+        state = state.planned_again(planned.plan)
         await ctx.store.set_state(state)
-        self._tell(ctx, PlanEvent(plan=plan, faults=planned.faults))
+        self._tell(ctx, PlanEvent(plan=_sure(state.plan), faults=planned.faults))
         return await self._confirmed(ctx, state)
 
     @step
@@ -285,23 +267,15 @@ class CrewWorkflow(Workflow):
         self, ctx: Context[CrewState], state: CrewState
     ) -> WorkEvent | ReplanEvent | AggregationEvent | None:
         """Begin every task that may; with none, and none in work, see what is left to do."""
-        event: ReplanEvent | AggregationEvent | None = None
-        tasks = state.next_tasks()
-        if not tasks and not state.in_work:
-            if state.failed and self.setup.replans and state.plans_made < 2:
-                event = ReplanEvent()
-            else:
-                lost = state.without_hope()
-                for missing in lost:
-                    self._tell(ctx, ResultEvent(missing=missing))
-                state = state.changed(missing=[*state.missing, *lost])
-                tasks = state.next_without_all()
-                event = None if tasks else AggregationEvent()
-        state = state.changed(begun=[*state.begun, *(task.id for task in tasks)])
-        await ctx.store.set_state(state)
-        for task in tasks:
+        turn = state.turn(self.setup.replans)
+        for missing in turn.lost:
+            self._tell(ctx, ResultEvent(missing=missing))
+        await ctx.store.set_state(state.taken(turn))
+        for task in turn.begin:
             ctx.send_event(WorkEvent(task=task.id))
-        return event
+        if turn.then == "plan again":
+            return ReplanEvent()
+        return AggregationEvent() if turn.then == "answer" else None
 
     def _tell(self, ctx: Context[CrewState], event: Event) -> None:
         """Write an event to the run's stream, with which run it is and when."""

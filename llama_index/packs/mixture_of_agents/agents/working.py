@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 
 from llama_index.packs.mixture_of_agents.agents import prompts
+from llama_index.packs.mixture_of_agents.agents.assignments import Assignment, Done
 from llama_index.packs.mixture_of_agents.agents.board import Board, told
 from llama_index.packs.mixture_of_agents.agents.events import (
     ActEvent,
@@ -26,9 +26,6 @@ from llama_index.packs.mixture_of_agents.agents.events import (
 from llama_index.packs.mixture_of_agents.agents.holding import checked, say_held
 from llama_index.packs.mixture_of_agents.agents.injections import suspicions
 from llama_index.packs.mixture_of_agents.agents.inner import inner_agent, reached_its_end
-from llama_index.packs.mixture_of_agents.agents.members import Member
-from llama_index.packs.mixture_of_agents.agents.plans import Task
-from llama_index.packs.mixture_of_agents.agents.recollection import Recollection
 from llama_index.packs.mixture_of_agents.agents.results import (
     Observation,
     Suspicion,
@@ -46,35 +43,6 @@ from llama_index.packs.mixture_of_agents.results import Usage
 
 _SHOWN = 2_000
 """Characters of a text in an event."""
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """A task, and what whoever does it is given.
-
-    Attributes:
-        task: The task.
-        member: Who does it.
-        request: What it is a part of.
-        results: Of the tasks it needs.
-        absent: Tasks it needs that have no result.
-        recollection: What its member remembers.
-    """
-
-    task: Task
-    member: Member
-    request: str
-    recollection: Recollection
-    results: Sequence[TaskResult] = ()
-    absent: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Done:
-    """What became of a task, and what in it looks like orders to a model."""
-
-    record: TaskResult | TaskMissing
-    warnings: list[Suspicion] = field(default_factory=list)
 
 
 async def carry_out(
