@@ -17,11 +17,10 @@ from llama_index.packs.mixture_of_agents.base import MixtureOfAgentsPack
 from llama_index.packs.mixture_of_agents.errors import MixtureError
 from llama_index.packs.mixture_of_agents.events import DeltaEvent, ProgressEvent
 from llama_index.packs.mixture_of_agents.proposers import Call
+from llama_index.packs.mixture_of_agents.reports import was_cut
 from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal, Task
 
 Question = str | Sequence[ChatMessage]
-_CUT = ("length", "max_tokens")
-"""Why an answer ended, in the words of providers."""
 
 
 class Listener:
@@ -48,7 +47,7 @@ class Listener:
         if isinstance(outcome, Proposal):
             self.texts[(call.layer, call.task, call.proposer)] = outcome.text
             if call.task == "synthesize":
-                self.cut = str(outcome.details.get("finish_reason")).lower() in _CUT
+                self.cut = was_cut(outcome.details)
 
 
 def watch(

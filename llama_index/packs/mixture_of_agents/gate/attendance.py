@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
-from llama_index.packs.mixture_of_agents.proposers import Call
-from llama_index.packs.mixture_of_agents.results import Missing, MixtureResponse, Proposal, Usage
+from llama_index.packs.mixture_of_agents.policies import IdleWatch
+from llama_index.packs.mixture_of_agents.results import MixtureResponse
 
 MOST_ENDED = 1_000
 """Runs that are over and still known; the first to have ended is forgotten first."""
@@ -57,8 +56,8 @@ class Questions:
                     del self._known[question]
 
 
-class Attendance:
-    """A `RunWatch` that waits for the end of a run.
+class Attendance(IdleWatch):
+    """Waits for the end of a run.
 
     Args:
         run_id: The run.
@@ -72,15 +71,6 @@ class Attendance:
     ) -> None:
         self._run_id, self._question, self._questions, self._tell = run_id, question, questions, tell
         questions.add(run_id, question)
-
-    def asks(self, call: Call) -> None:
-        """Nothing is done with it."""
-
-    def happened(self, event: Any) -> None:
-        """Nothing is done with it."""
-
-    def noted(self, call: Call, record: Proposal | Missing, usage: Usage, source: str) -> None:
-        """Nothing is done with it."""
 
     def ended(self, outcome: MixtureResponse | BaseException) -> None:
         """Pass an answer on."""
