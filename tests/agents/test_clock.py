@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from llama_index.packs.mixture_of_agents.agents.clock import RunClock
 
 
