@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import threading
 import time
@@ -78,6 +79,8 @@ class Attempt:
         body: Its JSON.
         headers: Its headers, names in lower case.
         arrived: When, in `time.monotonic` seconds.
+        over: When the latest piece of its answer began to go out: the client may go on from there, long
+            before this loop hears of it. Infinity until then.
         hung_up: Set when the client closed the connection before the answer was out.
     """
 
@@ -86,6 +89,7 @@ class Attempt:
     body: dict[str, Any]
     headers: dict[str, str]
     arrived: float = field(default_factory=time.monotonic)
+    over: float = math.inf
     hung_up: threading.Event = field(default_factory=threading.Event)
 
 
@@ -94,18 +98,15 @@ class FaultServer:
 
     Attributes:
         seen: Every request so far.
-        peak: Most requests that were under way at one time.
         accepted: Connections so far.
         default: What requests for models without a script meet.
     """
 
     def __init__(self) -> None:
         self.seen: list[Attempt] = []
-        self.peak = 0
         self.accepted = 0
         self.default: Behaviour = Answer()
         self._scripts: dict[str, list[Behaviour]] = {}
-        self._in_flight = 0
         self._loop = asyncio.new_event_loop()
         self._connections: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._run, name="fault-server", daemon=True)
@@ -121,6 +122,12 @@ class FaultServer:
     def connections(self) -> int:
         """How many connections are open, in use or kept alive."""
         return len(self._connections)
+
+    @property
+    def peak(self) -> int:
+        """Most requests that were under way at one time."""
+        seen = list(self.seen)
+        return max(sum(other.arrived <= one.arrived < other.over for other in seen) for one in seen)
 
     def script(self, model: str, *behaviours: Behaviour) -> None:
         """What requests for `model` meet, one after the other; the last one goes on for ever."""
@@ -193,13 +200,11 @@ class FaultServer:
             try:
                 stays = await _unless_hung_up(self._behave(behaviour, attempt, writer), attempt, reader)
             finally:
-                self._in_flight -= 1
+                attempt.over = min(attempt.over, time.monotonic())
             if not stays:
                 return
 
     def _enter(self, attempt: Attempt) -> Behaviour:
-        self._in_flight += 1
-        self.peak = max(self.peak, self._in_flight)
         self.seen.append(attempt)
         script = self._scripts.get(attempt.model, [self.default])
         return script.pop(0) if len(script) > 1 else script[0]
@@ -208,11 +213,11 @@ class FaultServer:
         if isinstance(behaviour, Hang):
             await asyncio.sleep(LONGEST_HANG)
         elif isinstance(behaviour, Failure):
-            await _send_failure(behaviour, writer)
+            await _send_failure(behaviour, attempt, writer)
         else:
             await asyncio.sleep(behaviour.after)
             text = f"answer of {attempt.model}" if behaviour.text is None else behaviour.text
-            await _send(api_shapes.answer(attempt.path, attempt.body, text), behaviour, writer)
+            await _send(text, behaviour, attempt, writer)
 
 
 async def _read_request(reader: asyncio.StreamReader) -> Attempt | None:
@@ -256,7 +261,9 @@ async def _unless_hung_up(
         await asyncio.gather(sending, leaving, return_exceptions=True)
 
 
-async def _send(wire: api_shapes.Wire, how: Answer, writer: asyncio.StreamWriter) -> None:
+async def _send(text: str, how: Answer, attempt: Attempt, writer: asyncio.StreamWriter) -> None:
+    wire = api_shapes.answer(attempt.path, attempt.body, text)
+    attempt.over = time.monotonic()
     if len(wire.pieces) == 1:
         (body,) = wire.pieces
         writer.write(_head(200, wire.media_type, {"Content-Length": str(len(body))}) + body)
@@ -264,6 +271,7 @@ async def _send(wire: api_shapes.Wire, how: Answer, writer: asyncio.StreamWriter
         return
     writer.write(_head(200, wire.media_type, {"Transfer-Encoding": "chunked"}))
     for piece in wire.pieces[: how.breaks_after]:
+        attempt.over = time.monotonic()
         writer.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
         await writer.drain()
         await asyncio.sleep(how.pause)
@@ -273,10 +281,11 @@ async def _send(wire: api_shapes.Wire, how: Answer, writer: asyncio.StreamWriter
     await writer.drain()
 
 
-async def _send_failure(failure: Failure, writer: asyncio.StreamWriter) -> None:
+async def _send_failure(failure: Failure, attempt: Attempt, writer: asyncio.StreamWriter) -> None:
     error = {"message": f"scripted {failure.status}", "type": "scripted_error", "code": failure.code}
     payload = json.dumps({"type": "error", "error": error}).encode()
     headers = {"Content-Length": str(len(payload)), **failure.headers}
+    attempt.over = time.monotonic()
     writer.write(_head(failure.status, api_shapes.JSON, headers) + payload)
     await writer.drain()
 
