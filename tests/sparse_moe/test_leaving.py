@@ -267,3 +267,35 @@ def test_a_process_may_end_while_others_compute(moe_folder: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
     assert (done.returncode, done.stdout) == (0, "leaving\n"), done.stderr
     assert "Traceback" not in done.stderr
+
+
+LEAVE_FOR_EVER_BUSY = """
+import sys, threading, time
+import torch
+from llama_index.packs.mixture_of_agents.sparse_moe import SparseMoELLM, loading
+from llama_index.packs.mixture_of_agents.sparse_moe.serving.forward import LoadedModel
+begun = threading.Event()
+def compute_for_ever(*arguments, **options):
+    begun.set()
+    one = torch.ones(700, 700)
+    until = time.monotonic() + 45
+    while time.monotonic() < until:
+        one @ one
+llm = SparseMoELLM(sys.argv[1], max_new_tokens=400)
+setattr({"loading": loading, "LoadedModel": LoadedModel}[sys.argv[2]], sys.argv[3], compute_for_ever)
+threading.Thread(target=lambda: llm.complete("Hello"), daemon=True).start()
+begun.wait(30)
+time.sleep(0.2)
+print("leaving", flush=True)
+sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize(("where", "what"), [("loading", "load_model"), ("LoadedModel", "run")])
+def test_a_process_ends_with_its_own_status_in_the_middle_of_a_load_or_a_pass(
+    moe_folder: Path, where: str, what: str
+) -> None:
+    """A thread that the interpreter ends inside torch takes the whole process with it, by SIGABRT."""
+    command = [sys.executable, "-W", "ignore", "-c", LEAVE_FOR_EVER_BUSY, str(moe_folder), where, what]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=40, check=False)
+    assert (done.returncode, done.stdout) == (3, "leaving\n"), done.stderr

@@ -23,6 +23,7 @@ from llama_index.packs.mixture_of_agents.errors import (
     QueueFullError,
     SparseMoEError,
 )
+from llama_index.packs.mixture_of_agents.sparse_moe.interrupting import interrupt
 from llama_index.packs.mixture_of_agents.sparse_moe.requests import (
     EngineStats,
     FinishReason,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_WAITING = 256
 DEFAULT_PREFIX_BYTES = 512_000_000
-_EXIT_PATIENCE_SECONDS = 5.0
 _CLOSED = "the engine is closed; make a new SparseMoELLM to load the model again"
 
 
@@ -92,7 +92,6 @@ class _Worker:
             thread = threading.Thread(target=self.run, name="sparse-moe-engine", daemon=True)
             thread.start()
             self._thread = thread
-            # A daemon thread inside torch while the interpreter is torn down can crash the process.
             atexit.register(self.close_at_exit)
 
     def cancel(self, ticket: Ticket) -> None:
@@ -109,16 +108,18 @@ class _Worker:
             self._closed = True
             self._changed.notify()
 
-    def close_and_wait(self, timeout: float | None = None) -> None:
+    def close_and_wait(self) -> None:
         self.close()
         if self._thread is None:
             self._abandon_all()
         elif self._thread is not threading.current_thread():
-            self._thread.join(timeout)
+            self._thread.join()
 
     def close_at_exit(self) -> None:
-        # A prefill of minutes must not hold up the end of the process.
-        self.close_and_wait(_EXIT_PATIENCE_SECONDS)
+        # A load or a prefill of minutes must not hold up the end of the process.
+        self.close()
+        if self._thread is not None:
+            interrupt(self._thread)
 
     def stats(self) -> EngineStats:
         with self._changed:
