@@ -19,6 +19,7 @@ from llama_index.packs.mixture_of_agents.agents.tools.folder import DataFolder
 from llama_index.packs.mixture_of_agents.app import crewing, default_model
 from llama_index.packs.mixture_of_agents.app.commands import app
 from llama_index.packs.mixture_of_agents.app.sources import data_at, specialists_over
+from llama_index.packs.mixture_of_agents.records.traces.reading import read_crews
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 from tests.app.conftest import command, interrupted
 
@@ -105,6 +106,32 @@ def _timeless(value: Any) -> Any:
         kept = {key: _timeless(one) for key, one in value.items() if not key.endswith("seconds")}
         return {key: one for key, one in kept.items() if key != "run_id"}
     return [_timeless(one) for one in value] if isinstance(value, list) else value
+
+
+@pytest.mark.usefixtures("models")
+def test_what_the_crew_did_goes_to_the_usual_folder(sales: Path, tmp_path: Path) -> None:
+    moa("crew", QUESTION, "--data", sales, *NAMED)
+    (run,) = read_crews(tmp_path / "logs" / "moa")
+    assert (run.status, run.answer, run.question_text) == ("answered", "North sells most, 270.", QUESTION)
+    assert [one.about["tool"] for one in run.did if one.did == "act"] == ["query"]
+
+
+@pytest.mark.usefixtures("models")
+def test_elsewhere_without_texts_or_not_at_all(sales: Path, tmp_path: Path) -> None:
+    moa("crew", QUESTION, "--data", sales, *NAMED, "--trace-dir", "here", "--redact")
+    (run,) = read_crews(tmp_path / "here")
+    assert "redacted" in run.question_text
+    assert "north" not in "".join(path.read_text() for path in (tmp_path / "here").iterdir()).lower()
+    moa("crew", QUESTION, "--data", sales, *NAMED, "--no-trace")
+    assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.usefixtures("models")
+def test_a_plan_alone_was_cancelled(sales: Path, tmp_path: Path) -> None:
+    moa("crew", QUESTION, "--data", sales, *NAMED, "--plan-only")
+    (run,) = read_crews(tmp_path / "logs" / "moa")
+    assert (run.status, run.tasks) == ("cancelled", 0)
+    assert run.did[0].about["plan"]["tasks"][0]["instructions"] == "Sum revenue by region."
 
 
 @pytest.mark.usefixtures("models")

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from llama_index.packs.mixture_of_agents import MixtureOfAgentsPack
+from llama_index.packs.mixture_of_agents.agents import Crew, Member
 from llama_index.packs.mixture_of_agents.agreement import Agreement
 from llama_index.packs.mixture_of_agents.app import traces
 from llama_index.packs.mixture_of_agents.app.commands import app
@@ -244,3 +245,90 @@ def test_what_a_replay_refuses(tmp_path: Path, words: tuple[str, ...], status: i
     done = moa("replay", path, *words)
     assert done.exit_code == status
     assert re.search(re.escape(said), done.stderr)
+
+
+def crew_once(folder: Path, **options: Any) -> str:
+    """A crew of two answers, one of whom is down; and the run's id."""
+    tasks = [{"id": f"t{number}", "agent": name} for number, name in enumerate(("logs", "intel"), 1)]
+    plan = json.dumps({"tasks": [{**task, "instructions": "look"} for task in tasks]})
+    down = ScriptedLLM(lambda messages: ValueError("out of order"), model="down")
+    members = [Member("logs", "reads logs", scripted("reader"), tools=[look], always=["look"])]
+    members += [Member("intel", "knows threats", down)]
+    settings = {"replans": False, "max_retries": 0, "trace": Trace(folder=folder), **options}
+    planner = ScriptedLLM(plan, model="planner")
+    return Crew(members, planner, scripted("writer"), **settings).run("Was it moved?").run_id
+
+
+def look() -> str:
+    """Look."""
+    return "it was\x1b[31m moved\u202e"
+
+
+def test_crews_are_listed_among_the_others(tmp_path: Path) -> None:
+    ids = [run_once(tmp_path), crew_once(tmp_path), run_once(tmp_path)]
+    rows = [line.split("\t") for line in moa("trace", "ls").stdout.splitlines()]
+    assert [row[1] for row in rows] == ids
+    assert rows[1][2:] == ["degraded", "crew", "2 tasks", "?", "Was it moved?"]
+    row = json.loads(moa("trace", "ls", "--json").stdout)[1]
+    assert (row["crew"], row["tasks"], row["layers"], row["calls"]) == ("crew", 2, None, None)
+
+
+def test_a_crews_run_is_told_from_request_to_answer(tmp_path: Path) -> None:
+    run_id = crew_once(tmp_path)
+    text = moa("trace", "show", run_id[:6]).stdout
+    said = ["degraded", "logs (ScriptedLLM(reader)), with look", "[user] Was it moved?", "what crew did"]
+    said += ["t1 logs: look", "logs uses look()", "it was [31m moved", "aggregate  writer reads t1"]
+    said += ["missing: intel, t2: ValueError: out of order", "answer of writer", "answer of writer"]
+    places = [text.index(words) for words in said]
+    assert places == sorted(places)
+    assert "\x1b" not in text
+    assert moa("trace", "show").stdout == text
+
+
+def test_a_crews_run_as_json_is_all_of_it(tmp_path: Path) -> None:
+    run_id = crew_once(tmp_path)
+    whole = json.loads(moa("trace", "show", run_id, "--json").stdout)
+    assert whole["messages"][0]["blocks"][0]["text"] == "Was it moved?"
+    assert [member["name"] for member in whole["members"]] == ["logs", "intel"]
+    assert [one["did"] for one in whole["did"]][:3] == ["plan", "plan", "task"]
+    assert whole["ended"]["missing"][0]["reason"] == "ValueError: out of order"
+
+
+def test_crews_are_counted_apart(tmp_path: Path) -> None:
+    run_once(tmp_path)
+    without = moa("trace", "stats").stdout
+    for _ in range(2):
+        crew_once(tmp_path)
+    counted = moa("trace", "stats").stdout
+    assert counted.startswith(without)
+    assert "crews: 2 (2 degraded)\n  4 tasks, 2 without a result; " in counted
+    stats = json.loads(moa("trace", "stats", "--json").stdout)
+    assert (stats["crews"]["tasks"], stats["crews"]["missing"], stats["crews"]["unpriced"]) == (4, 2, 2)
+
+
+def test_a_run_of_a_crew_that_was_killed_is_told_as_far_as_it_went(tmp_path: Path) -> None:
+    crew_once(tmp_path)
+    (path,) = tmp_path.glob("*.jsonl")
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:6]))
+    text = moa("trace", "show").stdout
+    assert "unfinished" in text
+    assert "the run has no end: it was killed, waits for someone, or goes on still" in text
+
+
+def test_a_crews_run_is_not_replayed_and_teaches_no_gate(tmp_path: Path) -> None:
+    run_id = crew_once(tmp_path)
+    done = moa("replay", run_id)
+    assert done.exit_code == 2
+    assert f"The run {run_id} is a crew's" in done.stderr
+    assert f"moa trace show {run_id[:8]}" in done.stderr
+
+
+def test_beside_a_crews_run_the_only_run_of_a_mixture_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "both.jsonl"
+    mixed = run_once(tmp_path, trace=Trace(path))
+    crew_once(tmp_path, trace=Trace(path))
+    assert moa("replay", str(path), "--json").exit_code == 0
+    assert mixed in moa("trace", "show", str(path), "--run", mixed).stdout
+    done = moa("trace", "show", str(path))
+    assert done.exit_code == 2
+    assert "several runs" in done.stderr

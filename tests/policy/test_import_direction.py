@@ -36,7 +36,8 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"results", "facts", "fingerprints", "nesting", "databases"}),
 )
 
-# Beside the floors: nothing in the core imports them, and they know only this.
+# Beside the floors: nothing in the core imports them, and they know only this. What a crew did is a record,
+# too; records know no agents.
 BESIDE: dict[str, frozenset[str]] = {
     "agents": frozenset(
         {
@@ -52,6 +53,7 @@ BESIDE: dict[str, frozenset[str]] = {
             "checks",
             "locks",
             "nesting",
+            "records",
         }
     ),
     "records": frozenset(

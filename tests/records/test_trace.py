@@ -35,9 +35,9 @@ from llama_index.packs.mixture_of_agents import (
 from llama_index.packs.mixture_of_agents.agreement import Agreement
 from llama_index.packs.mixture_of_agents.calls.sampling import Sampling
 from llama_index.packs.mixture_of_agents.proposers import Call
-from llama_index.packs.mixture_of_agents.records import trace as trace_file
 from llama_index.packs.mixture_of_agents.records.trace import Trace
 from llama_index.packs.mixture_of_agents.records.traces import lines as line_file
+from llama_index.packs.mixture_of_agents.records.traces import writing
 from llama_index.packs.mixture_of_agents.records.traces.lines import Appender, append
 from llama_index.packs.mixture_of_agents.records.traces.reading import read_trace
 from llama_index.packs.mixture_of_agents.records.traces.run_records import RunRecord
@@ -285,7 +285,7 @@ def test_a_file_that_cannot_be_opened_is_one_warning(
     def refuse(path: Path, text: str) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(trace_file, "append", refuse)
+    monkeypatch.setattr(writing, "append", refuse)
     pack = pack_of(tmp_path / "t.jsonl", "one", "two")
     assert [pack.run("Why?").text for _ in range(2)] == ["answer"] * 2
     (warning,) = caplog.records

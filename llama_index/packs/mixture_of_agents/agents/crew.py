@@ -9,6 +9,7 @@ What happens in between is `workflow`'s.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ from llama_index.packs.mixture_of_agents.agents.workflow import CrewWorkflow
 from llama_index.packs.mixture_of_agents.calls.threads import run_blocking
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.proposers import Proposer
+from llama_index.packs.mixture_of_agents.records.trace import Trace, trace_from
 
 
 class Crew:
@@ -56,6 +58,8 @@ class Crew:
             answer is cut off, the next one is asked. Plain or async. The answer is not streamed then.
         material_characters: How much of all results the aggregator is given; the middle of what is longer
             is left out.
+        trace: Where each run writes down what it does: True for files of their own in logs/moa, a path, or a
+            `records.trace.Trace`.
 
     Attributes:
         workflow: It as a LlamaIndex workflow, and as an agent that a mixture takes as a proposer.
@@ -82,6 +86,7 @@ class Crew:
         check: Check | None = None,
         held_to: HeldTo[TaskResult] | None = None,
         material_characters: int = 24_000,
+        trace: bool | str | os.PathLike[str] | Trace | None = None,
     ) -> None:
         self.members = {member.name: member for member in as_members(members)}
         if planner is None and len(self.members) > 1:
@@ -108,6 +113,7 @@ class Crew:
                 check=check,
                 held_to=held_to,
                 material_characters=material_characters,
+                trace=trace_from(trace),
             )
         )
 

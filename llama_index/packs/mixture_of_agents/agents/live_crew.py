@@ -7,19 +7,24 @@ run has come to, which is `state`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from llama_index.core.base.llms.types import ChatMessage
+from workflows.events import Event
 from workflows.handler import WorkflowHandler
 
 from llama_index.packs.mixture_of_agents.agents.board import Board
 from llama_index.packs.mixture_of_agents.agents.clock import RunClock
 from llama_index.packs.mixture_of_agents.agents.members import Member
 from llama_index.packs.mixture_of_agents.agents.memory import RunMemory
+from llama_index.packs.mixture_of_agents.agents.options import CrewSetup
 from llama_index.packs.mixture_of_agents.agents.questions import Questions
+from llama_index.packs.mixture_of_agents.agents.results import CrewResponse
+from llama_index.packs.mixture_of_agents.agents.tracing import CrewTrace
 from llama_index.packs.mixture_of_agents.events import DeadlineEvent
 
 T = TypeVar("T")
@@ -36,6 +41,7 @@ class LiveCrew:
         board: What its agents share.
         clock: How long it has taken, and when its time is up.
         watch: The task that ends this when the run does.
+        trace: Writes down what the run does; None for nobody.
         attended: Whether someone reads the stream and answers what is asked there.
         questions: What tools ask whoever reads the stream.
         memories: Working memories, by the member's name.
@@ -46,6 +52,7 @@ class LiveCrew:
     board: Board
     clock: RunClock
     watch: asyncio.Task[None] | None = None
+    trace: CrewTrace | None = None
     attended: bool = True
     questions: Questions = field(default_factory=Questions)
     memories: dict[str, RunMemory] = field(default_factory=dict)
@@ -61,6 +68,27 @@ class LiveCrew:
         """
         self.clock.arm(timeout, lambda: _strike(handler))
         self.watch = asyncio.ensure_future(self._end_with(handler))
+
+    def begin_trace(self, setup: CrewSetup, run_id: str, asked: Sequence[ChatMessage]) -> None:
+        """Have the run written down from here on, where it is to be and is not yet.
+
+        Args:
+            setup: The crew.
+            run_id: What the response will call the run.
+            asked: The conversation, with the request at its end.
+        """
+        if setup.trace is not None and self.trace is None:
+            self.trace = CrewTrace(setup.trace.pen(run_id), setup, asked)
+
+    def happened(self, event: Event) -> None:
+        """The run did something."""
+        if self.trace is not None:
+            self.trace.happened(event)
+
+    def ended(self, outcome: CrewResponse | BaseException) -> None:
+        """The run is over; what is said first counts."""
+        if self.trace is not None:
+            self.trace.ended(outcome)
 
     def show_plan(self) -> None:
         """Someone is shown the plan: until they have answered, no time passes."""
@@ -115,8 +143,10 @@ class LiveCrew:
     async def _end_with(self, handler: WorkflowHandler) -> None:
         """End when the run does, also where who awaits the handler is cancelled."""
         try:
-            # Its error is for whoever awaits the handler.
-            await asyncio.gather(handler.stop_event_result(), return_exceptions=True)
+            # Not in a task of its own: who awaits the handler, and came later, is to find the trace written.
+            await handler.stop_event_result()
+        except Exception as error:  # which is for whoever awaits the handler
+            self.ended(error)
         finally:
             self._end()
             for memory in self.memories.values():
@@ -125,6 +155,7 @@ class LiveCrew:
     def _end(self) -> None:
         """The run is over, however it ended: forget its timer, and cancel what is still under way."""
         self.clock.stop()
+        self.ended(asyncio.CancelledError("cancelled"))
         for task in self._working:
             task.cancel()
 

@@ -18,6 +18,7 @@ from llama_index.packs.mixture_of_agents.agents.results import TaskResult
 from llama_index.packs.mixture_of_agents.agents.speaking import Speaker
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, MixtureError
 from llama_index.packs.mixture_of_agents.nesting import Nesting
+from llama_index.packs.mixture_of_agents.records.trace import Trace
 
 MOST_TASKS = 64
 """As many tasks as the runtime does at once, which it reads from the class."""
@@ -46,6 +47,7 @@ class CrewSetup:
         check: Says why an answer cannot stand.
         held_to: Of the results: arguments for the call that writes the answer.
         material_characters: How much of all results the aggregator is given.
+        trace: Writes down each run; None for none.
     """
 
     name: str
@@ -62,6 +64,7 @@ class CrewSetup:
     check: Check | None
     held_to: HeldTo[TaskResult] | None
     material_characters: int
+    trace: Trace | None
 
     def __post_init__(self) -> None:
         checks.whole_number("max_tasks", self.max_tasks, 1)

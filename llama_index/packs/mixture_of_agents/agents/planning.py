@@ -21,6 +21,7 @@ from llama_index.packs.mixture_of_agents.agents.prompts import (
 from llama_index.packs.mixture_of_agents.agents.results import TaskMissing, TaskResult
 from llama_index.packs.mixture_of_agents.agents.speaking import Said, Speaker
 from llama_index.packs.mixture_of_agents.answers.shapes import read_shape, shaped_request
+from llama_index.packs.mixture_of_agents.facts import ModelIdentity
 from llama_index.packs.mixture_of_agents.results import Usage
 
 
@@ -67,6 +68,11 @@ class Planning:
         self._planner, self._skills, self._most = planner, dict(skills), most
         exact = getattr(planner.model, "takes_json_schema", False) is True
         self._shape = shape_to_ask_for(list(skills), most, exact=exact)
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Which model or agent plans."""
+        return self._planner.identity
 
     async def plan(self, request: str, history: Sequence[ChatMessage]) -> Planned:
         """A plan for a request: the planner's, as it is or repaired, or one task for each agent."""

@@ -17,6 +17,7 @@ from llama_index.packs.mixture_of_agents.calls.retries import describe, status_o
 from llama_index.packs.mixture_of_agents.calls.sampling import Sampling
 from llama_index.packs.mixture_of_agents.calls.tasks import ended
 from llama_index.packs.mixture_of_agents.errors import BrokenStreamError, MixtureError
+from llama_index.packs.mixture_of_agents.facts import ModelIdentity
 from llama_index.packs.mixture_of_agents.prompts import as_reference, tool_calls_of
 from llama_index.packs.mixture_of_agents.proposers import Proposer
 from llama_index.packs.mixture_of_agents.results import Usage
@@ -63,9 +64,15 @@ class Speaker:
 
     def __init__(self, proposer: Proposer, max_retries: int, timeout: float | None = None) -> None:
         self.model, self.name, self.is_llm = proposer.model, proposer.name, proposer.is_llm
+        self._proposer = proposer
         self._endpoint: Endpoint = proposer.endpoint(Sampling())
         self._max_retries = max_retries
         self._timeout = proposer.timeout if timeout is None else timeout
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Which model or agent it is."""
+        return self._proposer.identity
 
     async def say(
         self,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from pydantic import BaseModel, Field
 
 from llama_index.packs.mixture_of_agents.agents.live_crew import LiveCrew
@@ -62,6 +62,11 @@ class CrewState(BaseModel):
     plans_made: int = 0
     asked: bool = False
     sent_back: int = 0
+
+    @property
+    def conversation(self) -> list[ChatMessage]:
+        """What was said before, with the request at its end."""
+        return [*self.history, ChatMessage(role=MessageRole.USER, content=self.request)]
 
     @property
     def done(self) -> list[str]:

@@ -24,6 +24,7 @@ from llama_index.packs.mixture_of_agents.agents.clock import RunClock
 from llama_index.packs.mixture_of_agents.agents.confirming import ask_for_consent
 from llama_index.packs.mixture_of_agents.agents.events import (
     AggregationEvent,
+    CrewEvent,
     PlanDecisionEvent,
     PlanEvent,
     PlannedEvent,
@@ -135,6 +136,7 @@ class CrewWorkflow(Workflow):
         """Have a plan made; the deadline's event comes from its timer."""
         live = current_crew()
         state = CrewState(run_id=live.run_id, request=ev.request, history=ev.history, plan=ev.plan)
+        live.begin_trace(self.setup, state.run_id, state.conversation)
         planned = Planned(ev.plan)
         if ev.plan is None and self.setup.planning is None:
             planned = Planned(self.setup.only_task(ev.request))
@@ -150,7 +152,7 @@ class CrewWorkflow(Workflow):
     @step(num_workers=1)
     async def decide(self, ctx: Context[CrewState], ev: PlanDecisionEvent) -> Decided:
         """Take in what someone says to the plan; the first word counts, later ones find the plan at work."""
-        state = await ctx.store.get_state()
+        _, state = await self._at_hand(ctx)
         if not state.asked:
             return None
         if not ev.approved:
@@ -170,7 +172,7 @@ class CrewWorkflow(Workflow):
         self, ctx: Context[CrewState], ev: PlannedEvent
     ) -> WorkEvent | ReplanEvent | AggregationEvent | None:
         """Begin the plan: every task that needs nothing."""
-        state = await ctx.store.get_state()
+        _, state = await self._at_hand(ctx)
         again = state.first_plan is not None
         self._tell(ctx, PlanEvent(plan=_sure(state.plan), state="again" if again else "confirmed"))
         return await self._go_on(ctx, state)
@@ -178,7 +180,7 @@ class CrewWorkflow(Workflow):
     @step(num_workers=MOST_TASKS)
     async def work(self, ctx: Context[CrewState], ev: WorkEvent) -> WorkedEvent:
         """Do one task, when it is its turn among those that may be done at once."""
-        live, state = current_crew(), await ctx.store.get_state()
+        live, state = await self._at_hand(ctx)
         if live.attended:
             live.questions.go_to(ctx.write_event_to_stream)
         task = _sure(state.plan).task(ev.task)
@@ -208,7 +210,7 @@ class CrewWorkflow(Workflow):
         self, ctx: Context[CrewState], ev: WorkedEvent
     ) -> WorkEvent | ReplanEvent | AggregationEvent | None:
         """Take in one outcome, and begin what it was waited for by."""
-        state = await ctx.store.get_state()
+        _, state = await self._at_hand(ctx)
         return await self._go_on(ctx, state.settled(ev.result, ev.missing, ev.warnings))
 
     @step
@@ -216,7 +218,7 @@ class CrewWorkflow(Workflow):
         self, ctx: Context[CrewState], ev: ReplanEvent
     ) -> PlannedEvent | PlanQuestionEvent | WorkEvent | ReplanEvent | AggregationEvent | None:
         """Have a second plan made for what failed, and what waits for it."""
-        live, state = current_crew(), await ctx.store.get_state()
+        live, state = await self._at_hand(ctx)
         with live.work():
             done = Done(state.results, state.failed)
             planned = await _sure(self.setup.planning).plan_again(state.request, state.history, done)
@@ -232,20 +234,28 @@ class CrewWorkflow(Workflow):
     @step
     async def aggregate(self, ctx: Context[CrewState], ev: AggregationEvent) -> StopEvent:
         """Answer, and stop."""
-        live, state = current_crew(), await ctx.store.get_state()
+        live, state = await self._at_hand(ctx)
         with live.work():
             response = await answer(self.setup, state, live, lambda event: self._tell(ctx, event))
+        live.ended(response)
         return StopEvent(result=response)
 
     @step
     async def expire(self, ctx: Context[CrewState], ev: DeadlineEvent) -> StopEvent:
         """The run's time is up: fail it, which cancels every call in flight."""
-        live, state = current_crew(), await ctx.store.get_state()
+        live, state = await self._at_hand(ctx)
         raise CrewTimeoutError(
             f"The crew had no answer after its timeout of {self.setup.timeout:g} s. Raise `timeout`, or set "
             "`task_timeout` so that slow tasks are not waited for. What was there is in `.partial`.",
             partial=state.response(live),
         )
+
+    async def _at_hand(self, ctx: Context[CrewState]) -> tuple[LiveCrew, CrewState]:
+        """The run's live side, and what it has come to."""
+        live, state = current_crew(), await ctx.store.get_state()
+        # Of a run that was put away, and has been taken up again.
+        live.begin_trace(self.setup, state.run_id, state.conversation)
+        return live, state
 
     async def _confirmed(self, ctx: Context[CrewState], state: CrewState) -> PlannedEvent | PlanQuestionEvent:
         """The plan, once whoever is to be asked agrees to it."""
@@ -278,12 +288,12 @@ class CrewWorkflow(Workflow):
         return AggregationEvent() if turn.then == "answer" else None
 
     def _tell(self, ctx: Context[CrewState], event: Event) -> None:
-        """Write an event to the run's stream, with which run it is and when."""
+        """Write an event to the run's stream and its trace, with which run it is and when."""
         live = current_crew()
         when = {"run_id": live.run_id, "seconds": round(live.clock.elapsed(), 6)}
-        ctx.write_event_to_stream(
-            event.model_copy(update=when) if "run_id" in type(event).model_fields else event
-        )
+        dated = event.model_copy(update=when) if isinstance(event, CrewEvent) else event
+        ctx.write_event_to_stream(dated)
+        live.happened(dated)
 
 
 def _request(request: Any, history: Sequence[ChatMessage], plan: Plan | None) -> RequestEvent:

@@ -19,9 +19,9 @@ _TASKS = {
     "synthesize": "writes the answer",
     "rank": "picks one",
 }
-_HEADING = "bold"
-_QUIET = "dim"
-_BAD = "red"
+HEADING = "bold"
+QUIET = "dim"
+BAD = "red"
 
 
 class Line(NamedTuple):
@@ -38,10 +38,10 @@ class Line(NamedTuple):
 
 def account(run: RunRecord) -> Iterator[Line]:
     """Tell a run from its beginning to its end."""
-    yield Line(f"run {run.run_id}, {run.started_at.astimezone():%Y-%m-%d %H:%M:%S}, {run.status}", _HEADING)
-    yield Line(f"{run.mixture.num_layers} layers, finish {run.mixture.finish.get('name', '?')}", _QUIET)
+    yield Line(f"run {run.run_id}, {run.started_at.astimezone():%Y-%m-%d %H:%M:%S}, {run.status}", HEADING)
+    yield Line(f"{run.mixture.num_layers} layers, finish {run.mixture.finish.get('name', '?')}", QUIET)
     yield Line("")
-    yield Line("question", _HEADING)
+    yield Line("question", HEADING)
     for message in run.question:
         yield Line(f"[{message.role.value}] {message.content or '(no text)'}")
     for layer in sorted({call.asked.layer for call in run.calls}):
@@ -51,17 +51,17 @@ def account(run: RunRecord) -> Iterator[Line]:
 
 def _layer(run: RunRecord, layer: int) -> Iterator[Line]:
     yield Line("")
-    yield Line(f"round {layer}" if layer < run.mixture.num_layers else "finish", _HEADING)
+    yield Line(f"round {layer}" if layer < run.mixture.num_layers else "finish", HEADING)
     for routing in (routing for routing in run.routed if routing.layer == layer):
-        yield Line(_routing(routing), _QUIET)
+        yield Line(_routing(routing), QUIET)
     calls = [call for call in run.calls if call.asked.layer == layer]
     for call in sorted(calls, key=lambda call: call.asked.place):
         yield from _call(call)
     for retry in (retry for retry in run.retries if retry.layer == layer):
         waited = f"{retry.proposer} was tried again after {retry.seconds:.1f} s"
-        yield Line(f"{waited}: {retry.reason}", _QUIET)
+        yield Line(f"{waited}: {retry.reason}", QUIET)
     if run.agreed is not None and run.agreed.layer == layer:
-        yield Line(f"the remaining rounds were skipped: {run.agreed.reason}", _QUIET)
+        yield Line(f"the remaining rounds were skipped: {run.agreed.reason}", QUIET)
 
 
 def _routing(routing: Routing) -> str:
@@ -78,36 +78,36 @@ def _call(call: CallRecord) -> Iterator[Line]:
     if isinstance(outcome, CallAnswered):
         source = f", from {outcome.source}" if outcome.source else ""
         took = f"{outcome.latency_seconds:.2f} s, {in_words(outcome.usage)}{source}"
-        yield Line(f"{who}: {took}", _QUIET)
+        yield Line(f"{who}: {took}", QUIET)
         yield Line(outcome.text)
     elif isinstance(outcome, CallMissing):
         status = "" if outcome.status is None else f" (HTTP {outcome.status})"
-        yield Line(f"{who}: missing: {outcome.reason}{status}", _BAD)
+        yield Line(f"{who}: missing: {outcome.reason}{status}", BAD)
     else:
-        yield Line(f"{who}: had no answer when the run ended", _BAD)
+        yield Line(f"{who}: had no answer when the run ended", BAD)
 
 
 def _end(run: RunRecord) -> Iterator[Line]:
     yield Line("")
     ended = run.ended
     if ended is None:
-        yield Line("the run has no end: it was killed, or goes on still", _BAD)
+        yield Line("the run has no end: it was killed, or goes on still", BAD)
         return
     for cast in ended.roles:
         written = "fixed ones, as none could be written" if cast.is_fixed else "written for the question"
         names = ", ".join(role.name for role in cast.roles)
-        yield Line(f"roles from round {cast.layer} on ({written}): {names}", _QUIET)
+        yield Line(f"roles from round {cast.layer} on ({written}): {names}", QUIET)
     if ended.decision is not None:
         yield from _decision(run)
     for gone in ended.missing:
-        yield Line(f"missing: {gone}", _BAD)
+        yield Line(f"missing: {gone}", BAD)
     if ended.error is not None:
-        yield Line(f"{ended.error.type}: {ended.error.message}", _BAD)
+        yield Line(f"{ended.error.type}: {ended.error.message}", BAD)
     if ended.text or ended.error is None:
-        yield Line(f"answer of {ended.synthesizer}" if ended.synthesizer else "answer", _HEADING)
+        yield Line(f"answer of {ended.synthesizer}" if ended.synthesizer else "answer", HEADING)
         yield Line(ended.text)
     yield Line("")
-    yield Line(f"{ended.latency_seconds:.2f} s, {in_words(ended.usage)}", _QUIET)
+    yield Line(f"{ended.latency_seconds:.2f} s, {in_words(ended.usage)}", QUIET)
 
 
 def _decision(run: RunRecord) -> Iterator[Line]:
@@ -118,9 +118,9 @@ def _decision(run: RunRecord) -> Iterator[Line]:
     yield Line(f"chosen: {decision.chosen}{reason}")
     for answer, names in decision.votes.items():
         tie = " (tie)" if answer in decision.ties else ""
-        yield Line(f"  {len(names)} for {answer}{tie}: {', '.join(names)}", _QUIET)
+        yield Line(f"  {len(names)} for {answer}{tie}: {', '.join(names)}", QUIET)
     if decision.abstained:
-        yield Line(f"  without an answer: {', '.join(decision.abstained)}", _QUIET)
+        yield Line(f"  without an answer: {', '.join(decision.abstained)}", QUIET)
 
 
 def in_words(usage: Usage) -> str:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from llama_index.packs.mixture_of_agents.app.recorded import mixture_run
 from llama_index.packs.mixture_of_agents.app.statuses import note
-from llama_index.packs.mixture_of_agents.app.traces import run_named
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.gate.online import OnlineGate, load_online
 from llama_index.packs.mixture_of_agents.gate.outcomes import Outcome
@@ -33,7 +33,7 @@ def feedback(
     """
     if (right is None) == (answer is None):
         raise ConfigurationError("Say one of --right, --wrong and --answer TEXT.")
-    online, record = load_online(folder), run_named(run, run_id)
+    online, record = load_online(folder), mixture_run(run, run_id)
     if record.ended is None or not record.answer:
         raise ConfigurationError(f"The run {record.run_id} has no answer ({record.status}).")
     if record.started.redacted:

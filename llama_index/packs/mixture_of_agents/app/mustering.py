@@ -26,6 +26,7 @@ from llama_index.packs.mixture_of_agents.app.sources import data_at, looks_at, s
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.proposers import Proposer
 from llama_index.packs.mixture_of_agents.providers import llm_named
+from llama_index.packs.mixture_of_agents.records.trace import FOLDER, Trace
 
 MOST_TASKS = 12
 """Of a plan; more is sent back to the planner."""
@@ -50,6 +51,9 @@ class CrewOrder:
         yes: Ask nobody: plans are carried out, charts saved.
         timeout: Seconds for the run.
         as_json: Print one JSON document.
+        trace: Write down what is done.
+        trace_dir: Where to; None for the usual folder.
+        redact: Without texts.
         progress: Show what goes on; None leaves it to the terminals.
     """
 
@@ -64,6 +68,9 @@ class CrewOrder:
     yes: bool = False
     timeout: float | None = None
     as_json: bool = False
+    trace: bool = False
+    trace_dir: Path | None = None
+    redact: bool = False
     progress: bool | None = None
 
 
@@ -152,7 +159,12 @@ def _crew_of_named(
         confirm=_asking(consent, members),
         timeout=seconds if order.timeout is None else order.timeout,
         task_timeout=None if consent.plan is not None else _SECONDS_A_TASK,
+        trace=_trace(order),
     )
+
+
+def _trace(order: CrewOrder) -> Trace | None:
+    return Trace(folder=order.trace_dir or FOLDER, redact=order.redact) if order.trace else None
 
 
 def _named(model: str | None) -> Any:
@@ -171,6 +183,7 @@ def _crew_of_small(order: CrewOrder, members: Sequence[Member], llm: Any, consen
         # On one's own machine a run may take its time.
         timeout=order.timeout,
         task_timeout=None,
+        trace=_trace(order),
     )
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from llama_index.packs.mixture_of_agents.app.board import degraded_note, printable
+from llama_index.packs.mixture_of_agents.app.recorded import mixture_run
 from llama_index.packs.mixture_of_agents.app.replaying import replay_of
 from llama_index.packs.mixture_of_agents.app.statuses import note
-from llama_index.packs.mixture_of_agents.app.traces import run_named
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.providers import llm_named
 from llama_index.packs.mixture_of_agents.records.replaying.recording import Changes, Recording
@@ -44,7 +44,7 @@ def rerun(named: str, run_id: str | None, wanted: Wanted) -> None:
         ConfigurationError: There is no such run, or a change cannot work.
         MixtureError: No model answered, now or in the record.
     """
-    run, swap = run_named(named, run_id), _swaps(wanted.swap)
+    run, swap = mixture_run(named, run_id), _swaps(wanted.swap)
     Recording(run).check(Changes(swap, wanted.drop))  # before a model is made, which may take a while
     replay = replay_of(
         run,

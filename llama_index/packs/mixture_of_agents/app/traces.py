@@ -7,23 +7,24 @@ traces, and changes none.
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llama_index.packs.mixture_of_agents.app.accounts import account
-from llama_index.packs.mixture_of_agents.app.board import dollars, printable
-from llama_index.packs.mixture_of_agents.app.statuses import note
-from llama_index.packs.mixture_of_agents.errors import TraceError
-from llama_index.packs.mixture_of_agents.records.traces.reading import open_trace
-from llama_index.packs.mixture_of_agents.records.traces.run_records import RunRecord, choose_run
-from llama_index.packs.mixture_of_agents.records.traces.stats import ModelStats, Stats, stats_of
+from llama_index.packs.mixture_of_agents.app.accounts import Line, account
+from llama_index.packs.mixture_of_agents.app.board import count, dollars, printable
+from llama_index.packs.mixture_of_agents.app.recorded import any_run, in_order, traces_at
+from llama_index.packs.mixture_of_agents.records.traces.crew_records import CrewRecord
+from llama_index.packs.mixture_of_agents.records.traces.run_records import RunRecord
+from llama_index.packs.mixture_of_agents.records.traces.stats import (
+    CrewStats,
+    ModelStats,
+    Stats,
+    crew_stats_of,
+    stats_of,
+)
 from llama_index.packs.mixture_of_agents.results import Usage
 
-FOLDER_VARIABLE = "MOA_TRACE_DIR"
-_FOLDER = "logs/moa"
 _LONGEST_QUESTION = 60
 _RUN_HEAD = ("time", "run", "status", "layers", "calls", "cost", "question")
 _MODEL_HEAD = (
@@ -40,51 +41,9 @@ _MODEL_HEAD = (
 )
 
 
-def runs_at(path: str | os.PathLike[str] | None) -> list[RunRecord]:
-    """The runs of a file or folder, by default of where the program writes them.
-
-    What could not be read is said on standard error.
-
-    Raises:
-        TraceError: There is no trace, or it cannot be read.
-    """
-    place = Path(path) if path is not None else default_folder()
-    if not place.exists():
-        raise TraceError(
-            f"There is no trace at {place}. `moa ask` writes them to {default_folder()}; name a file or a "
-            "folder."
-        )
-    found = open_trace(place)
-    for problem in found.problems:
-        note(problem)
-    return found.runs
-
-
-def default_folder() -> Path:
-    """Where the program writes traces."""
-    return Path(os.environ.get(FOLDER_VARIABLE, "").strip() or _FOLDER)
-
-
-def run_named(named: str | None, run_id: str | None) -> RunRecord:
-    """One run.
-
-    Args:
-        named: A file or a folder; or a run's id, or its beginning, in the usual folder. None for the newest
-            run there.
-        run_id: Which run of the file.
-
-    Raises:
-        TraceError: There is no such run, or several.
-    """
-    if named is not None and not Path(named).exists() and run_id is None and os.sep not in named:
-        return choose_run(runs_at(None), named)
-    runs = runs_at(named)
-    return runs[-1] if named is None and run_id is None and runs else choose_run(runs, run_id)
-
-
 def list_runs(path: str | None, as_json: bool) -> None:
     """Print one line for each run."""
-    runs = runs_at(path)
+    runs = in_order(traces_at(path))
     if as_json:
         _print_json([_row(run) for run in runs])
     elif sys.stdout.isatty():
@@ -93,28 +52,33 @@ def list_runs(path: str | None, as_json: bool) -> None:
         _print("\n".join("\t".join(_columns(run, None)) for run in runs))
 
 
-def _row(run: RunRecord) -> dict[str, Any]:
+def _row(run: RunRecord | CrewRecord) -> dict[str, Any]:
     return {
         "time": run.started_at.isoformat(),
         "run": run.run_id,
         "status": run.status,
-        "layers": run.mixture.num_layers,
-        "calls": len(run.calls),
+        "layers": None if isinstance(run, CrewRecord) else run.mixture.num_layers,
+        "calls": None if isinstance(run, CrewRecord) else len(run.calls),
         "cost_usd": run.spent.cost_usd,
         "question": run.question_text,
         "path": str(run.path),
+        **({"crew": run.crew.name, "tasks": run.tasks} if isinstance(run, CrewRecord) else {}),
     }
 
 
-def _columns(run: RunRecord, id_length: int | None) -> tuple[str, ...]:
+def _columns(run: RunRecord | CrewRecord, id_length: int | None) -> tuple[str, ...]:
     question = " ".join(printable(run.question_text).split())
     brief = question if len(question) <= _LONGEST_QUESTION else f"{question[:_LONGEST_QUESTION]}..."
+    size = (
+        ("crew", count(run.tasks, "task"))
+        if isinstance(run, CrewRecord)
+        else (str(run.mixture.num_layers), str(len(run.calls)))
+    )
     return (
         run.started_at.astimezone().strftime("%Y-%m-%d %H:%M:%S"),
         run.run_id[:id_length],
         run.status,
-        str(run.mixture.num_layers),
-        str(len(run.calls)),
+        *size,
         money(run.spent),
         brief,
     )
@@ -122,11 +86,11 @@ def _columns(run: RunRecord, id_length: int | None) -> tuple[str, ...]:
 
 def show_run(named: str | None, run_id: str | None, as_json: bool) -> None:
     """Print one run: what was asked, said, decided, missing and used."""
-    run = run_named(named, run_id)
+    run = any_run(named, run_id)
     if as_json:
-        _print_json(_whole(run))
+        _print_json(_whole_crew(run) if isinstance(run, CrewRecord) else _whole(run))
         return
-    lines = list(account(run))
+    lines = _crew_lines(run) if isinstance(run, CrewRecord) else list(account(run))
     if not sys.stdout.isatty():
         _print("\n".join(line.text for line in lines))
         return
@@ -136,6 +100,24 @@ def show_run(named: str | None, run_id: str | None, as_json: bool) -> None:
     console = Console(highlight=False)
     for line in lines:
         console.print(Text(printable(line.text), style=line.style), soft_wrap=True)
+
+
+def _crew_lines(run: CrewRecord) -> list[Line]:
+    # Not at the top: agents are for those who asked a crew.
+    from llama_index.packs.mixture_of_agents.app.crew_accounts import crew_account
+
+    return list(crew_account(run))
+
+
+def _whole_crew(run: CrewRecord) -> dict[str, Any]:
+    return {
+        **_row(run),
+        "messages": [message.model_dump(mode="json", exclude_none=True) for message in run.question],
+        "members": [member.model_dump(mode="json") for member in run.crew.members],
+        "packages": run.started.packages,
+        "did": [one.model_dump(mode="json", exclude={"kind"}) for one in run.did],
+        "ended": None if run.ended is None else run.ended.model_dump(mode="json"),
+    }
 
 
 def _whole(run: RunRecord) -> dict[str, Any]:
@@ -162,21 +144,20 @@ def _whole(run: RunRecord) -> dict[str, Any]:
 
 def show_stats(path: str | None, as_json: bool) -> None:
     """Print what many runs took."""
-    stats = stats_of(runs_at(path))
+    found = traces_at(path)
+    stats, crews = stats_of(found.runs), crew_stats_of(found.crews)
     if as_json:
-        _print_json(stats.model_dump(mode="json"))
+        _print_json({**stats.model_dump(mode="json"), "crews": crews.model_dump(mode="json")})
         return
     rows = [_model_columns(model) for model in (*stats.models, stats.all)]
     if sys.stdout.isatty():
         _print_table(_MODEL_HEAD, rows)
     else:
         _print("\n".join("\t".join(row) for row in (_MODEL_HEAD, *rows)))
-    _print("\n".join(_summary(stats)))
+    _print("\n".join(_summary(stats, crews)))
 
 
 def _model_columns(model: ModelStats) -> tuple[str, ...]:
-    priced = dollars(model.cost_usd) if model.cost_usd or not model.unpriced else ""
-    unpriced = f"{model.unpriced} unknown" if model.unpriced else ""
     return (
         model.model,
         str(model.calls),
@@ -185,21 +166,38 @@ def _model_columns(model: ModelStats) -> tuple[str, ...]:
         str(model.from_store),
         str(model.prompt_tokens),
         str(model.completion_tokens),
-        " + ".join(part for part in (priced, unpriced) if part),
+        _cost(model.cost_usd, model.unpriced),
         _seconds(model.latency_p50),
         _seconds(model.latency_p95),
     )
 
 
-def _summary(stats: Stats) -> list[str]:
-    counted = ", ".join(f"{count} {status}" for status, count in stats.runs.items())
-    lines = [f"runs: {sum(stats.runs.values())} ({counted})"]
+def _cost(known: float, unpriced: int) -> str:
+    priced = dollars(known) if known or not unpriced else ""
+    unknown = f"{unpriced} unknown" if unpriced else ""
+    return " + ".join(part for part in (priced, unknown) if part)
+
+
+def _summary(stats: Stats, crews: CrewStats) -> list[str]:
+    lines = [_counted("runs", stats.runs)]
     if stats.votes.agreement is not None:
         lines.append(
             f"votes: {stats.votes.runs} runs; the winner has {stats.votes.agreement:.0%} of the proposals on "
             f"average; {stats.votes.ties} ties, {stats.votes.abstained} abstained"
         )
+    if crews.runs:
+        lines += [
+            _counted("crews", crews.runs),
+            f"  {count(crews.tasks, 'task')}, {crews.missing} without a result; "
+            f"{crews.prompt_tokens} tokens in, {crews.completion_tokens} out, "
+            f"{_cost(crews.cost_usd, crews.unpriced)}",
+        ]
     return lines
+
+
+def _counted(what: str, statuses: Mapping[str, int]) -> str:
+    counted = ", ".join(f"{number} {status}" for status, number in statuses.items())
+    return f"{what}: {sum(statuses.values())} ({counted})"
 
 
 def money(usage: Usage) -> str:

@@ -10,17 +10,13 @@ from typing import Annotated
 import typer
 
 from llama_index.packs.mixture_of_agents.app import asking
+from llama_index.packs.mixture_of_agents.app.commands.keeping import OUTPUT, Keeping, Progress, Quiet, watched
 from llama_index.packs.mixture_of_agents.app.commands.options import (
-    OUTPUT,
     Asking,
     Ending,
-    Keeping,
     Limits,
-    Progress,
     Proposing,
-    Quiet,
     order_of,
-    watched,
 )
 from llama_index.packs.mixture_of_agents.app.commands.words import bundled
 from llama_index.packs.mixture_of_agents.app.statuses import reported

@@ -8,16 +8,8 @@ from typing import Annotated
 import typer
 
 from llama_index.packs.mixture_of_agents.app.batch_program import Batch, run
-from llama_index.packs.mixture_of_agents.app.commands.options import (
-    Ending,
-    Keeping,
-    Limits,
-    Progress,
-    Proposing,
-    Quiet,
-    order_of,
-    watched,
-)
+from llama_index.packs.mixture_of_agents.app.commands.keeping import Keeping, Progress, Quiet, watched
+from llama_index.packs.mixture_of_agents.app.commands.options import Ending, Limits, Proposing, order_of
 from llama_index.packs.mixture_of_agents.app.commands.words import bundled
 from llama_index.packs.mixture_of_agents.app.statuses import reported
 

@@ -7,16 +7,8 @@ from dataclasses import replace
 import typer
 
 from llama_index.packs.mixture_of_agents.app import chatting
-from llama_index.packs.mixture_of_agents.app.commands.options import (
-    Ending,
-    Keeping,
-    Limits,
-    Progress,
-    Proposing,
-    Quiet,
-    order_of,
-    watched,
-)
+from llama_index.packs.mixture_of_agents.app.commands.keeping import Keeping, Progress, Quiet, watched
+from llama_index.packs.mixture_of_agents.app.commands.options import Ending, Limits, Proposing, order_of
 from llama_index.packs.mixture_of_agents.app.commands.words import bundled
 from llama_index.packs.mixture_of_agents.app.statuses import reported
 

@@ -9,14 +9,8 @@ from typing import Annotated
 
 import typer
 
-from llama_index.packs.mixture_of_agents.app.commands.options import (
-    LIMITS,
-    OUTPUT,
-    Asking,
-    Progress,
-    Quiet,
-    watched,
-)
+from llama_index.packs.mixture_of_agents.app.commands.keeping import OUTPUT, Progress, Quiet, Tracing, watched
+from llama_index.packs.mixture_of_agents.app.commands.options import LIMITS, Asking
 from llama_index.packs.mixture_of_agents.app.commands.words import bundled
 from llama_index.packs.mixture_of_agents.app.statuses import reported
 
@@ -98,7 +92,7 @@ def crew(
             "--out",
             "-o",
             metavar="FOLDER",
-            help="Where charts and cleaned tables may be saved; without it, nothing is written.",
+            help="Where charts and cleaned tables may be saved; without it, none is.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -106,6 +100,7 @@ def crew(
         bool,
         _option("--json", help="Print the whole response as one JSON document.", rich_help_panel=OUTPUT),
     ] = False,
+    kept: Tracing,
     progress: Progress = None,
     quiet: Quiet = False,
 ) -> None:
@@ -120,6 +115,8 @@ def crew(
     The embedded local model is too small to plan or to choose tools: its specialists look where the words of
     the question point, and put into words what they found. The words can be wrong; --progress shows what was
     found. With a database, SQL does the analyst's part.
+
+    What the crew did goes to a trace in ./logs/moa, which moa trace show tells; --no-trace leaves it out.
 
     [bold]Examples[/bold]
 
@@ -153,6 +150,9 @@ def crew(
             yes=yes,
             timeout=timeout,
             as_json=as_json,
+            trace=kept.trace is not False,
+            trace_dir=kept.trace_dir,
+            redact=kept.redact,
             progress=watched(progress, quiet),
         )
         crewing.ask(what.text(sys.stdin), order)

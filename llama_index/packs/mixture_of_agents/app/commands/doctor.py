@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from llama_index.packs.mixture_of_agents.app.commands.options import AsJson
+from llama_index.packs.mixture_of_agents.app.commands.keeping import AsJson
 from llama_index.packs.mixture_of_agents.app.doctor import Visit, check_up
 from llama_index.packs.mixture_of_agents.app.statuses import FAILED, reported
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from llama_index.packs.mixture_of_agents.app import gating
-from llama_index.packs.mixture_of_agents.app.commands.options import AsJson, RunNamed, RunOfTrace
+from llama_index.packs.mixture_of_agents.app.commands.keeping import AsJson, RunNamed, RunOfTrace
 from llama_index.packs.mixture_of_agents.app.statuses import reported
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 

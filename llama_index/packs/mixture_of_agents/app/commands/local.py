@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from llama_index.packs.mixture_of_agents.app import preparing
-from llama_index.packs.mixture_of_agents.app.commands.options import Progress
+from llama_index.packs.mixture_of_agents.app.commands.keeping import Progress
 from llama_index.packs.mixture_of_agents.app.experts import DEFAULT_MODEL, Look, prompt_from, show
 from llama_index.packs.mixture_of_agents.app.statuses import reported
 

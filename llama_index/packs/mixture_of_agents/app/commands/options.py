@@ -1,4 +1,4 @@
-"""Options that several commands take, each said once: a mixture's, and what is shown and kept of a run.
+"""The options of a mixture, each said once: the question, who proposes, how it ends, its limits.
 
 They stay None where nothing was said, so that a configuration file, and below it the pack, can decide.
 """
@@ -12,43 +12,17 @@ from typing import Annotated, TextIO
 
 import typer
 
+from llama_index.packs.mixture_of_agents.app.commands.keeping import Keeping
 from llama_index.packs.mixture_of_agents.app.ordering import Order, given
 from llama_index.packs.mixture_of_agents.app.questions import question_from
-from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 
 WHO = "Who proposes"
 HOW = "How it ends"
 LIMITS = "Limits and money"
-OUTPUT = "Output"
-TRACE_DIR = "MOA_TRACE_DIR"
 
 _who = partial(typer.Option, show_default=False, rich_help_panel=WHO)
 _how = partial(typer.Option, show_default=False, rich_help_panel=HOW)
 _limit = partial(typer.Option, show_default=False, rich_help_panel=LIMITS)
-_output = partial(typer.Option, show_default=False, rich_help_panel=OUTPUT)
-
-
-Progress = Annotated[
-    bool | None,
-    _output(
-        "--progress/--no-progress",
-        help="Show what goes on. By default on terminals only; as plain lines on stderr when the answer "
-        "goes to a pipe.",
-    ),
-]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="The same as --no-progress.", rich_help_panel=OUTPUT)
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-RunNamed = Annotated[
-    str | None,
-    typer.Argument(
-        help="A trace; or a run's id, or its beginning. By default the newest run.", show_default=False
-    ),
-]
-RunOfTrace = Annotated[
-    str | None, typer.Option("--run", metavar="ID", help="Which run of the trace.", show_default=False)
-]
 
 
 @dataclass(frozen=True)
@@ -258,33 +232,6 @@ class Limits:
     ] = None
 
 
-@dataclass(frozen=True)
-class Keeping:
-    """What is kept of runs."""
-
-    trace: Annotated[
-        bool | None,
-        _output(
-            "--trace/--no-trace",
-            help="Write down the run as it goes, for moa trace and moa replay; done unless refused.",
-        ),
-    ] = None
-    trace_dir: Annotated[
-        Path | None,
-        _output(
-            metavar="FOLDER", envvar=TRACE_DIR, help="Where to; ./logs/moa unless said.", show_envvar=True
-        ),
-    ] = None
-    redact: Annotated[
-        bool,
-        typer.Option("--redact", help="Leave texts out of the trace.", rich_help_panel=OUTPUT),
-    ] = False
-    cache: Annotated[
-        Path | None,
-        _output(metavar="PATH", help="Keep answers there, and ask nobody twice the same."),
-    ] = None
-
-
 def order_of(who: Proposing, how: Ending, limits: Limits, keeping: Keeping | None = None) -> Order:
     """The order these options make."""
     kept = keeping or Keeping(trace=False)
@@ -306,17 +253,6 @@ def order_of(who: Proposing, how: Ending, limits: Limits, keeping: Keeping | Non
         redact=kept.redact,
         cache=_text(kept.cache),
     )
-
-
-def watched(progress: bool | None, quiet: bool) -> bool | None:
-    """Whether a run is shown; None leaves it to the terminals.
-
-    Raises:
-        ConfigurationError: Both are asked for.
-    """
-    if quiet and progress:
-        raise ConfigurationError("--progress and --quiet say different things; give one of them.")
-    return False if quiet else progress
 
 
 def _pack_options(who: Proposing, how: Ending, limits: Limits) -> dict[str, object]:

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from llama_index.packs.mixture_of_agents.app.commands.keeping import OUTPUT
 from llama_index.packs.mixture_of_agents.app.commands.options import (
-    OUTPUT,
     Asking,
     Ending,
     Limits,

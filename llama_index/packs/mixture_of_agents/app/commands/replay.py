@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from llama_index.packs.mixture_of_agents.app import rerunning
-from llama_index.packs.mixture_of_agents.app.commands.options import RunOfTrace
+from llama_index.packs.mixture_of_agents.app.commands.keeping import RunOfTrace
 from llama_index.packs.mixture_of_agents.app.statuses import reported
 
 

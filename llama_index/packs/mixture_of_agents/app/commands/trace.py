@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from llama_index.packs.mixture_of_agents.app import traces
-from llama_index.packs.mixture_of_agents.app.commands.options import AsJson, RunNamed, RunOfTrace
+from llama_index.packs.mixture_of_agents.app.commands.keeping import AsJson, RunNamed, RunOfTrace
 from llama_index.packs.mixture_of_agents.app.statuses import reported
 
 _group = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,16 @@ from pydantic import ValidationError
 
 from llama_index.packs.mixture_of_agents.checks import shortened
 from llama_index.packs.mixture_of_agents.errors import TraceError
+from llama_index.packs.mixture_of_agents.records.traces.crew_records import CrewRecord
+from llama_index.packs.mixture_of_agents.records.traces.crew_schema import CrewDid, CrewEnded, CrewStarted
+from llama_index.packs.mixture_of_agents.records.traces.kinds import ENTRIES, KINDS, Entry
 from llama_index.packs.mixture_of_agents.records.traces.run_records import CallRecord, RunRecord
 from llama_index.packs.mixture_of_agents.records.traces.schema import (
-    ENTRIES,
-    KINDS,
     SCHEMA,
     CallAnswered,
     CallAsked,
     CallMissing,
     CallRetried,
-    Entry,
     GateRouted,
     MessageKept,
     Outcome,
@@ -50,16 +50,18 @@ class TraceFile:
     """What is in a file.
 
     Attributes:
-        runs: In the order they began.
+        runs: Of mixtures, in the order they began.
         problems: What could not be read, in words; the runs may lack it.
+        crews: Runs of crews, likewise.
     """
 
     runs: list[RunRecord]
     problems: list[str]
+    crews: list[CrewRecord] = field(default_factory=list)
 
 
 def read_trace(path: str | os.PathLike[str]) -> list[RunRecord]:
-    """The runs of a trace, in the order they began; what could not be read is said in the log.
+    """The runs of mixtures in a trace, in the order they began; what could not be read is said in the log.
 
     Args:
         path: A file, or a folder of files (*.jsonl).
@@ -67,10 +69,19 @@ def read_trace(path: str | os.PathLike[str]) -> list[RunRecord]:
     Raises:
         TraceError: It cannot be read, is no trace, or is of a newer schema; of a folder, if no file can be.
     """
+    return _with_problems_logged(path).runs
+
+
+def read_crews(path: str | os.PathLike[str]) -> list[CrewRecord]:
+    """The runs of crews in a trace; the argument and the error are `read_trace`'s."""
+    return _with_problems_logged(path).crews
+
+
+def _with_problems_logged(path: str | os.PathLike[str]) -> TraceFile:
     found = open_trace(path)
     for problem in found.problems:
         _logger.warning("%s", problem)
-    return found.runs
+    return found
 
 
 def open_trace(path: str | os.PathLike[str]) -> TraceFile:
@@ -82,7 +93,8 @@ def open_trace(path: str | os.PathLike[str]) -> TraceFile:
     place = Path(path)
     read = _read_folder(place) if place.is_dir() else [_read_file(place)]
     runs = sorted((run for found in read for run in found.runs), key=lambda run: run.started_at)
-    return TraceFile(runs, [problem for found in read for problem in found.problems])
+    crews = sorted((run for found in read for run in found.crews), key=lambda run: run.started_at)
+    return TraceFile(runs, [problem for found in read for problem in found.problems], crews)
 
 
 def _read_folder(folder: Path) -> list[TraceFile]:
@@ -127,7 +139,7 @@ class _Reading:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._runs: list[RunRecord] = []
+        self._runs: list[RunRecord | CrewRecord] = []
         self._open: dict[str, _OpenRun] = {}
         self._lines = 0
         self._problems: list[str] = []
@@ -151,7 +163,8 @@ class _Reading:
         """What was read."""
         if not self._lines:
             raise TraceError(f"{self._path} is no trace: no line of it could be read. Pass another file.")
-        return TraceFile(self._runs, self._problems)
+        runs = [run for run in self._runs if isinstance(run, RunRecord)]
+        return TraceFile(runs, self._problems, [run for run in self._runs if isinstance(run, CrewRecord)])
 
     def _head(self, number: int, line: str) -> dict[str, Any] | None:
         try:
@@ -175,7 +188,7 @@ class _Reading:
 
     def _enter(self, number: int, run_id: str, moment: datetime, entry: Entry) -> None:
         opened = self._open.setdefault(run_id, _OpenRun(run_id, self._path))
-        if isinstance(entry, RunStarted):
+        if isinstance(entry, (RunStarted, CrewStarted)):
             if opened.run is not None:  # the same run once more, from a checkpoint: what it knew stays
                 opened = self._open[run_id] = _OpenRun(run_id, self._path, opened.messages)
             self._runs.append(opened.begin(moment, entry))
@@ -196,33 +209,43 @@ class _OpenRun:
     """A run of which more lines may come."""
 
     def __init__(self, run_id: str, path: Path, messages: Mapping[str, ChatMessage] | None = None) -> None:
-        self.run: RunRecord | None = None
+        self.run: RunRecord | CrewRecord | None = None
         self.messages: dict[str, ChatMessage] = dict(messages or {})
         self._run_id, self._path = run_id, path
         self._calls: dict[tuple[int, int, int], CallRecord] = {}
 
-    def begin(self, moment: datetime, entry: RunStarted) -> RunRecord:
+    def begin(self, moment: datetime, entry: RunStarted | CrewStarted) -> RunRecord | CrewRecord:
         """Its first line, but for messages."""
-        self.run = RunRecord(self._run_id, moment, entry, self._named(entry.question), path=self._path)
+        asked = self._named(entry.question)
+        if isinstance(entry, CrewStarted):
+            self.run = CrewRecord(self._run_id, moment, entry, asked, path=self._path)
+        else:
+            self.run = RunRecord(self._run_id, moment, entry, asked, path=self._path)
         return self.run
 
     def take(self, moment: datetime, entry: Entry) -> bool:
         """Any other line; False for one that has no run."""
         if isinstance(entry, MessageKept):
             self.messages[entry.id] = _message(entry.message)
-        elif self.run is None:
+        elif isinstance(self.run, RunRecord):
+            self._take_of_mixture(self.run, moment, entry)
+        elif isinstance(self.run, CrewRecord):
+            _take_of_crew(self.run, moment, entry)
+        else:
             return False
-        elif isinstance(entry, RunEnded):
-            self.run.ended, self.run.ended_at = entry, moment
-        elif isinstance(entry, RoundAgreed):
-            self.run.agreed = entry
-        elif isinstance(entry, GateRouted):
-            self.run.routed.append(Routing(**entry.model_dump(exclude={"kind"})))
-        elif isinstance(entry, CallRetried):
-            self.run.retries.append(entry)
-        elif isinstance(entry, (CallAsked, CallAnswered, CallMissing)):
-            self._take_call(self.run, entry)
         return True
+
+    def _take_of_mixture(self, run: RunRecord, moment: datetime, entry: Entry) -> None:
+        if isinstance(entry, RunEnded):
+            run.ended, run.ended_at = entry, moment
+        elif isinstance(entry, RoundAgreed):
+            run.agreed = entry
+        elif isinstance(entry, GateRouted):
+            run.routed.append(Routing(**entry.model_dump(exclude={"kind"})))
+        elif isinstance(entry, CallRetried):
+            run.retries.append(entry)
+        elif isinstance(entry, (CallAsked, CallAnswered, CallMissing)):
+            self._take_call(run, entry)
 
     def _take_call(self, run: RunRecord, entry: CallAsked | Outcome) -> None:
         if isinstance(entry, CallAsked):
@@ -238,6 +261,13 @@ class _OpenRun:
     def _named(self, ids: Sequence[str]) -> list[ChatMessage]:
         # One that is lost makes the others useless: they would pass for another question.
         return [self.messages[name] for name in ids] if all(name in self.messages for name in ids) else []
+
+
+def _take_of_crew(run: CrewRecord, moment: datetime, entry: Entry) -> None:
+    if isinstance(entry, CrewDid):
+        run.did.append(entry)
+    elif isinstance(entry, CrewEnded):
+        run.ended, run.ended_at = entry, moment
 
 
 def _moment(written: str) -> datetime:

@@ -191,6 +191,26 @@ class Redaction:
             for name, held in details.items()
         }
 
+    def event(self, fields: Mapping[str, Any], is_name: Callable[[str, str], bool]) -> dict[str, Any]:
+        """What happened, as JSON, cleaned; texts may stand anywhere in it.
+
+        Args:
+            fields: Its fields.
+            is_name: Of a field and what stands in it, at any depth: whether that is a name, which stays. What
+                a tool was called with (`arguments`) may have fields of the same names, and is text.
+        """
+        plain: dict[str, Any] = cleaned(fields)
+        return plain if self._rewrite is None else self._of_event(plain, "", is_name)
+
+    def _of_event(self, value: Any, field: str, is_name: Callable[[str, str], bool]) -> Any:
+        if isinstance(value, dict):
+            inside = _is_no_name if field == "arguments" else is_name
+            return {name: self._of_event(held, name, inside) for name, held in value.items()}
+        if isinstance(value, list):
+            return [self._of_event(held, field, is_name) for held in value]
+        stays = not isinstance(value, str) or is_name(field, value)
+        return value if stays else self.text(value)
+
     def _rewritten(self, value: Any, field: str = "", kept: frozenset[str] = frozenset()) -> Any:
         if isinstance(value, str):
             stays = field in kept or field.endswith("mimetype")
@@ -198,6 +218,10 @@ class Redaction:
         if isinstance(value, dict):
             return {name: self._rewritten(held, name, kept) for name, held in value.items()}
         return [self._rewritten(held, field, kept) for held in value] if isinstance(value, list) else value
+
+
+def _is_no_name(field: str, value: str) -> bool:
+    return False
 
 
 def _content(block: Mapping[str, Any]) -> str:

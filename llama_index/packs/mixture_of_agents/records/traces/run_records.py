@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 
@@ -121,8 +121,7 @@ class RunRecord:
     @property
     def question_text(self) -> str:
         """What the caller said last, as text."""
-        asked = [message for message in self.question if message.role == MessageRole.USER] or self.question
-        return (asked[-1].content or "") if asked else ""
+        return last_asked(self.question)
 
     def proposals(self, layer: int) -> list[Proposal]:
         """What was proposed in a round, in proposer order."""
@@ -141,7 +140,20 @@ class RunRecord:
         return Usage.total(call.spent for call in self.calls)
 
 
-def choose_run(runs: Sequence[RunRecord], run_id: str | None) -> RunRecord:
+def last_asked(conversation: Sequence[ChatMessage]) -> str:
+    """What the caller said last, as text."""
+    asked = [message for message in conversation if message.role == MessageRole.USER] or conversation
+    return (asked[-1].content or "") if asked else ""
+
+
+class _Named(Protocol):
+    run_id: str
+
+
+NamedRun = TypeVar("NamedRun", bound=_Named)
+
+
+def choose_run(runs: Sequence[NamedRun], run_id: str | None) -> NamedRun:
     """The run of that id, or of an id that begins so; None for the only one.
 
     Raises:

@@ -1,14 +1,15 @@
 """What stands in a trace: the kinds of lines and their fields, in a numbered version.
 
 A trace is JSONL. Each line is one event, with a head (`schema`, `run`, `time`, `kind`) and the fields of its
-kind, one of the classes here. This module neither reads nor writes files.
+kind: one of the classes here for a mixture's run, one of `crew_schema` for a crew's. This module neither
+reads nor writes files.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 
 from llama_index.packs.mixture_of_agents.calls.sampling import Sampling
 from llama_index.packs.mixture_of_agents.facts import MixtureFacts, ModelIdentity
@@ -231,31 +232,3 @@ class RunEnded(BaseModel):
 
 
 Outcome = CallAnswered | CallMissing
-Entry = (
-    RunStarted
-    | MessageKept
-    | CallAsked
-    | CallRetried
-    | CallAnswered
-    | CallMissing
-    | RoundAgreed
-    | GateRouted
-    | RunEnded
-)
-
-KINDS: frozenset[str] = frozenset(
-    {
-        "run_started",
-        "message",
-        "call_asked",
-        "call_retry",
-        "call_answered",
-        "call_missing",
-        "agreed",
-        "routed",
-        "run_ended",
-    }
-)
-
-ENTRIES: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
-"""Reads the fields of a line's kind."""

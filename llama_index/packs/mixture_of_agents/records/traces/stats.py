@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from llama_index.packs.mixture_of_agents.records.traces.crew_records import CrewRecord
 from llama_index.packs.mixture_of_agents.records.traces.run_records import CallRecord, RunRecord
 from llama_index.packs.mixture_of_agents.records.traces.schema import CallAnswered, CallMissing
 from llama_index.packs.mixture_of_agents.results import Decision
@@ -90,15 +91,56 @@ class Stats(BaseModel):
     votes: VoteStats
 
 
+class CrewStats(BaseModel):
+    """What runs of crews took.
+
+    Attributes:
+        runs: How many, by how they ended.
+        tasks: That were begun.
+        missing: Tasks without a result, and calls of planners and aggregators that failed.
+        prompt_tokens: Of runs where they are known.
+        completion_tokens: Likewise.
+        cost_usd: In US dollars, likewise.
+        unpriced: Runs whose cost is not known.
+    """
+
+    model_config = _FROZEN
+
+    runs: dict[str, int] = Field(default_factory=dict)
+    tasks: int = 0
+    missing: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float = 0.0
+    unpriced: int = 0
+
+
+def crew_stats_of(runs: Sequence[CrewRecord]) -> CrewStats:
+    """Count what runs of crews took."""
+    usages = [run.spent for run in runs]
+    return CrewStats(
+        runs=_by_status([run.status for run in runs]),
+        tasks=sum(run.tasks for run in runs),
+        missing=sum(len(run.ended.missing) for run in runs if run.ended is not None),
+        prompt_tokens=_known(usage.prompt_tokens for usage in usages),
+        completion_tokens=_known(usage.completion_tokens for usage in usages),
+        cost_usd=_known(usage.cost_usd for usage in usages),
+        unpriced=sum(usage.cost_usd is None for usage in usages),
+    )
+
+
+def _by_status(statuses: Sequence[str]) -> dict[str, int]:
+    return {status: statuses.count(status) for status in dict.fromkeys(statuses)}
+
+
 def stats_of(runs: Sequence[RunRecord]) -> Stats:
     """Count what runs took."""
     by_model: dict[str, list[CallRecord]] = {}
     for call in (call for run in runs for call in run.calls):
         by_model.setdefault(str(call.asked.identity), []).append(call)
     models = [_model_stats(name, calls) for name, calls in by_model.items()]
-    statuses = [run.status for run in runs]
     return Stats(
-        runs={status: statuses.count(status) for status in dict.fromkeys(statuses)},
+        runs=_by_status([run.status for run in runs]),
         models=sorted(models, key=lambda model: (-model.calls, model.model)),
         all=_model_stats("all", [call for calls in by_model.values() for call in calls]),
         votes=_vote_stats([run.ended.decision for run in runs if run.ended and run.ended.decision]),

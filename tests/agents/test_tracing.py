@@ -1,0 +1,338 @@
+"""The trace of a crew: what it did is in it, as it happened; how it ended; nothing that is to be left out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from workflows import Context
+
+from llama_index.packs.mixture_of_agents import ConfigurationError, MixtureError, MixtureOfAgentsPack
+from llama_index.packs.mixture_of_agents.agents import Crew, Member, Plan, Task, ToolUse
+from llama_index.packs.mixture_of_agents.agents.events import (
+    ActEvent,
+    AggregateEvent,
+    AnswerEvent,
+    CrewEvent,
+    ObserveEvent,
+    PerceiveEvent,
+    PlanDecisionEvent,
+    PlanEvent,
+    PlanQuestionEvent,
+    ReasonEvent,
+    RememberEvent,
+    ResultEvent,
+    TaskEvent,
+)
+from llama_index.packs.mixture_of_agents.agents.results import Observation, Suspicion, TaskResult
+from llama_index.packs.mixture_of_agents.agents.tracing import as_event, did
+from llama_index.packs.mixture_of_agents.errors import CrewTimeoutError, PlanRejectedError
+from llama_index.packs.mixture_of_agents.events import DeltaEvent
+from llama_index.packs.mixture_of_agents.records.trace import Trace
+from llama_index.packs.mixture_of_agents.records.traces.crew_records import CrewRecord
+from llama_index.packs.mixture_of_agents.records.traces.crew_schema import CrewDid
+from llama_index.packs.mixture_of_agents.records.traces.reading import read_crews, read_trace
+from llama_index.packs.mixture_of_agents.records.traces.redaction import Redaction
+from llama_index.packs.mixture_of_agents.results import Usage
+from llama_index.packs.mixture_of_agents.testing import LatencyLLM, ScriptedLLM
+from tests.agent_warnings import AGENTS_OWN
+from tests.agents.crews import crew_of, followed, member, plan_text
+
+pytestmark = AGENTS_OWN
+
+TEN: list[type[CrewEvent]] = [
+    PlanEvent,
+    TaskEvent,
+    PerceiveEvent,
+    RememberEvent,
+    ReasonEvent,
+    ActEvent,
+    ObserveEvent,
+    ResultEvent,
+    AggregateEvent,
+    AnswerEvent,
+]
+WORDS = ["plan", "task", "perceive", "remember", "reason", "act", "observe", "result", "aggregate", "answer"]
+
+
+_TASK = Task(id="t1", agent="logs", instructions="look")
+_AT: dict[str, Any] = {"task": "t1", "agent": "logs"}
+_SEEN = Observation(tool="find", arguments={"host": "x"}, output="y", seconds=0.5)
+EXAMPLES: dict[str, CrewEvent] = {
+    "plan": PlanEvent(plan=Plan(tasks=[_TASK], notes=["mended"]), faults=["a cycle"], seconds=1.5),
+    "task": TaskEvent(task=_TASK, absent=["t0"]),
+    "perceive": PerceiveEvent(**_AT, results=["t0"], notes=2, tools=["find"]),
+    "remember": RememberEvent(**_AT, kind="recalls", texts=["a note"]),
+    "reason": ReasonEvent(**_AT, text="so"),
+    "act": ActEvent(**_AT, tool="find", arguments={"host": "x", "deep": {"list": [1, None]}}),
+    "observe": ObserveEvent(**_AT, observation=_SEEN, warnings=[Suspicion(where="w", form="orders")]),
+    "result": ResultEvent(
+        result=TaskResult(**_AT, text="found", observations=[_SEEN], usage=Usage(prompt_tokens=3))
+    ),
+    "aggregate": AggregateEvent(agent="writer", results=["t1"], missing=["t2"], warnings=1),
+    "answer": AnswerEvent(text="done", agent="writer", usage=Usage(completion_tokens=2)),
+}
+
+
+def find(host: str) -> str:
+    """Find a host."""
+    return f"{host} was seen at noon"
+
+
+def with_a_tool(**settings: Any) -> list[Member]:
+    logs = member("logs", tools=[find], always=[ToolUse("find", {"host": "WS-7"})], **settings)
+    return [logs, member("intel"), member("advice")]
+
+
+def only_crew(path: Path) -> CrewRecord:
+    (run,) = read_crews(path)
+    return run
+
+
+@pytest.mark.parametrize(("kind", "word"), list(zip(TEN, WORDS, strict=True)), ids=WORDS)
+def test_an_event_can_be_told_from_its_line(kind: type[CrewEvent], word: str) -> None:
+    example = EXAMPLES[word]
+    assert type(example) is kind
+    line = did(example, Redaction())
+    assert line.did == word
+    assert as_event(line) == example
+
+
+def test_a_line_of_another_version_is_no_event() -> None:
+    assert as_event(CrewDid(did="dream", about={})) is None
+    assert as_event(CrewDid(did="act", about={"tool": 7})) is None
+
+
+async def test_what_a_crew_says_is_what_its_trace_tells(tmp_path: Path) -> None:
+    told = await followed(crew_of(with_a_tool(), trace=tmp_path / "t.jsonl"), "Was WS-7 seen?")
+    run = only_crew(tmp_path / "t.jsonl")
+    said = [event for event in told.events if isinstance(event, CrewEvent)]
+    words = [WORDS[TEN.index(type(event))] for event in said]
+    assert sorted(one.did for one in run.did) == sorted(words)
+    # Thoughts are gathered until their task goes on.
+    assert [one.did for one in run.did if one.did != "reason"] == [one for one in words if one != "reason"]
+    firsts = [one for one in run.did if "logs" in (one.about.get("agent"), str(one.about.get("result")))]
+    assert [one.did for one in firsts] == ["perceive", "act", "observe", "reason"]
+    place = [one.did for one in run.did].index
+    assert place("reason") < place("result")
+    observed = next(one for one in run.did if one.did == "observe")
+    assert observed.about["observation"]["output"] == "WS-7 was seen at noon"
+    told_at = [one.seconds for one in run.did if one.did != "reason"]
+    assert told_at == sorted(told_at)
+
+
+async def test_its_beginning_and_end_say_who_was_asked_what_and_what_came_of_it(tmp_path: Path) -> None:
+    crew = crew_of(with_a_tool(), trace=str(tmp_path / "t.jsonl"))
+    response = await crew.arun("Was WS-7 seen?")
+    run = only_crew(tmp_path / "t.jsonl")
+    assert (run.run_id, run.status, run.answer, run.tasks) == (response.run_id, "answered", "the answer", 3)
+    assert run.question_text == "Was WS-7 seen?"
+    assert [(one.name, one.tools) for one in run.crew.members] == [
+        ("logs", ["find"]),
+        ("intel", []),
+        ("advice", []),
+    ]
+    assert [one.identity.model for one in run.crew.members] == ["logs", "intel", "advice"]
+    assert run.crew.planner is not None
+    assert run.crew.planner.model == "planner"
+    assert [one.model for one in run.crew.writers] == ["aggregator", "planner"]
+    assert run.spent == response.usage
+    assert run.ended is not None
+    assert run.ended.answered_by == "aggregator"
+    assert run.started.packages["llama-index-core"]
+
+
+def test_without_a_trace_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    crew_of().run("So?")
+    assert not list(tmp_path.iterdir())
+
+
+def test_true_writes_to_the_usual_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    crew = crew_of(trace=True)
+    first, second = crew.run("So?"), crew.run("And?")
+    assert [run.run_id for run in read_crews(tmp_path / "logs/moa")] == [first.run_id, second.run_id]
+
+
+def test_what_is_no_trace_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="trace"):
+        crew_of(trace=7)
+
+
+async def test_pieces_of_a_thought_are_one_line(tmp_path: Path) -> None:
+    from llama_index.core.agent.workflow import FunctionAgent
+
+    agent = FunctionAgent(
+        name="solo",
+        description="does it",
+        llm=ScriptedLLM("one two three", model="solo", is_function_calling_model=True),
+        tools=[],
+    )
+    told = await followed(Crew([agent], trace=tmp_path / "t.jsonl"), "So?")
+    pieces = [event.text for event in told.events if isinstance(event, ReasonEvent)]
+    assert len(pieces) > 1
+    (thought,) = [one for one in only_crew(tmp_path / "t.jsonl").did if one.did == "reason"]
+    assert thought.about["text"] == "".join(pieces)
+
+
+async def test_tasks_that_failed_are_gaps(tmp_path: Path) -> None:
+    there = [member("logs", [RuntimeError("down")]), member("intel"), member("advice")]
+    crew = crew_of(there, trace=tmp_path / "t.jsonl", max_retries=0, replans=False)
+    response = await crew.arun("So?")
+    run = only_crew(tmp_path / "t.jsonl")
+    assert run.status == "degraded"
+    assert run.ended is not None
+    gaps = [(gap.task, gap.agent, gap.reason) for gap in run.ended.missing]
+    assert gaps == [(gone.task, gone.agent, gone.reason) for gone in response.missing]
+    assert gaps[0][:2] == ("t1", "logs")
+
+
+async def test_a_second_plan_is_in_it(tmp_path: Path) -> None:
+    there = [member("logs", [RuntimeError("down"), "up again"]), member("intel"), member("advice")]
+    plans = [plan_text(("a", "logs", [])), plan_text(("b", "logs", []))]
+    crew = crew_of(there, ScriptedLLM(plans, model="planner"), trace=tmp_path / "t.jsonl", max_retries=0)
+    await crew.arun("So?")
+    states = [one.about["state"] for one in only_crew(tmp_path / "t.jsonl").did if one.did == "plan"]
+    assert states == ["made", "confirmed", "made", "again"]
+
+
+async def test_a_deadline_keeps_what_was_there(tmp_path: Path) -> None:
+    slow = LatencyLLM(30, "late", model="advice")
+    there = [member("logs"), member("intel"), member("advice", slow)]
+    with pytest.raises(CrewTimeoutError):
+        await crew_of(there, timeout=1, trace=tmp_path / "t.jsonl").arun("So?")
+    run = only_crew(tmp_path / "t.jsonl")
+    assert run.status == "timeout"
+    assert run.ended is not None
+    assert run.ended.error is not None
+    assert run.ended.error.type == "CrewTimeoutError"
+    assert [one.about["result"]["task"] for one in run.did if one.did == "result"] == ["t1", "t2"]
+
+
+async def test_a_run_nobody_had_an_answer_in_has_failed(tmp_path: Path) -> None:
+    there = [member(name, [RuntimeError("down")]) for name in ("logs", "intel", "advice")]
+    down = {"answer": [RuntimeError("down too")], "plans": [RuntimeError("no")]}
+    crew = crew_of(there, **down, max_retries=0, trace=tmp_path / "t")
+    with pytest.raises(MixtureError):
+        await crew.arun("So?")
+    run = only_crew(tmp_path / "t")
+    assert (run.status, run.answer) == ("failed", "")
+
+
+async def test_a_plan_that_a_person_rejects_cancels_the_run(tmp_path: Path) -> None:
+    crew = crew_of(confirm=lambda plan: False, trace=tmp_path / "t.jsonl")
+    with pytest.raises(PlanRejectedError):
+        await crew.arun("So?")
+    assert only_crew(tmp_path / "t.jsonl").status == "cancelled"
+
+
+async def test_whoever_leaves_has_cancelled_it(tmp_path: Path) -> None:
+    stream = crew_of(trace=tmp_path / "t.jsonl").astream("So?")
+    async for item in stream:
+        if isinstance(item, TaskEvent):
+            break
+    await stream.aclose()
+    assert only_crew(tmp_path / "t.jsonl").status == "cancelled"
+
+
+async def test_a_run_that_was_put_away_goes_on_under_its_name(tmp_path: Path) -> None:
+    crew = crew_of(confirm="events", trace=tmp_path / "t.jsonl")
+    handler = crew.workflow.run(request="So?")
+    kept: dict[str, Any] = {}
+    async for event in handler.stream_events():
+        if isinstance(event, PlanQuestionEvent):
+            assert handler.ctx is not None
+            kept = handler.ctx.to_dict()
+            break
+    await handler.cancel_run()
+    again = crew.workflow.run(ctx=Context.from_dict(crew.workflow, kept))
+    assert again.ctx is not None
+    again.ctx.send_event(PlanDecisionEvent())
+    response: Any = await again
+    first, second = read_crews(tmp_path / "t.jsonl")
+    assert first.run_id == second.run_id == response.run_id
+    assert (second.question_text, second.status, second.tasks) == ("So?", "answered", 3)
+
+
+async def test_redacted_no_text_of_anyone_is_in_the_file(tmp_path: Path) -> None:
+    told = plan_text(("find_the_host", "logs", []), ("t2", "intel", ["find_the_host"]))
+    crew = crew_of(
+        with_a_tool(role="be brief"),
+        told,
+        trace=Trace(tmp_path / "t.jsonl", redact=True),
+    )
+    await crew.arun("Was WS-7 seen?")
+    written = (tmp_path / "t.jsonl").read_text()
+    for text in ("WS-7", "seen", "noon", "says so", "the answer", "find_the_host", "do t2", "Windows"):
+        assert text not in written, text
+    run = only_crew(tmp_path / "t.jsonl")
+    assert run.started.redacted
+    acted = next(one for one in run.did if one.did == "act")
+    assert (acted.about["agent"], acted.about["tool"]) == ("logs", "find")
+    plan = next(one for one in run.did if one.did == "plan").about["plan"]
+    assert plan["tasks"][1]["id"] == "t2"
+    assert plan["tasks"][1]["needs"] == [plan["tasks"][0]["id"]]
+
+
+async def test_what_a_tool_is_called_with_is_text_whatever_its_field_is_called(tmp_path: Path) -> None:
+    def look(agent: str, id: str) -> str:
+        """Look."""
+        return "ok"
+
+    logs = member("logs", tools=[look], always=[ToolUse("look", {"agent": "Mallory", "id": "t1"})])
+    crew = crew_of([logs, member("intel"), member("advice")], trace=Trace(tmp_path / "t", redact=True))
+    await crew.arun("So?")
+    acted = next(one for one in only_crew(tmp_path / "t").did if one.did == "act")
+    assert "Mallory" not in (tmp_path / "t").read_text()
+    assert all("redacted" in value for value in acted.about["arguments"].values())
+
+
+async def test_keys_are_never_written(tmp_path: Path) -> None:
+    key = "sk-proj-1234567890abcdefghij"
+    logs = member("logs", f"the key is {key}")
+    await crew_of([logs, member("intel"), member("advice")], trace=tmp_path / "t").arun(f"Use {key}.")
+    written = (tmp_path / "t").read_text()
+    assert key not in written
+    assert "[secret]" in written
+
+
+async def test_runs_of_crews_and_mixtures_share_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    models = [ScriptedLLM(f"answer {number}", model=f"m{number}") for number in range(3)]
+    pack = MixtureOfAgentsPack(models[0], models[1:], num_layers=2, trace=path)
+    crew = crew_of(trace=path)
+    mixed, responses = await asyncio.gather(
+        pack.arun("Why?"), asyncio.gather(*(crew.arun(f"So {number}?") for number in range(5)))
+    )
+    (run,) = read_trace(path)
+    assert run.run_id == mixed.run_id
+    crews = {one.run_id: one for one in read_crews(path)}
+    assert {one.run_id for one in responses} == set(crews)
+    assert all(one.status == "answered" and one.tasks == 3 for one in crews.values())
+
+
+async def test_pieces_of_the_answer_are_no_lines(tmp_path: Path) -> None:
+    told = await followed(crew_of(trace=tmp_path / "t"), "So?")
+    assert any(isinstance(event, DeltaEvent) for event in told.events)
+    kinds = [json.loads(line)["kind"] for line in (tmp_path / "t").read_text().splitlines()]
+    assert set(kinds) == {"message", "crew_started", "crew_did", "crew_ended"}
+
+
+def test_a_killed_run_is_unfinished(tmp_path: Path) -> None:
+    crew_of(trace=tmp_path / "t").run("So?")
+    lines = (tmp_path / "t").read_text().splitlines(keepends=True)
+    (tmp_path / "t").write_text("".join(lines[:-1]) + lines[-1][:20])
+    assert only_crew(tmp_path / "t").status == "unfinished"
+
+
+async def test_what_cannot_be_written_costs_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    crew = crew_of(trace=Trace(folder=tmp_path / "file" / "folder"))
+    assert str(await crew.arun("So?")) == "the answer"
+    assert "cannot be written" in caplog.text
