@@ -331,7 +331,7 @@ def test_ctrl_c_cancels_the_call_and_exits_130(sales: Path, tmp_path: Path) -> N
 def small(monkeypatch: pytest.MonkeyPatch, script: Callable[[Any], Any]) -> ScriptedLLM:
     """A model in place of the embedded one."""
     llm = ScriptedLLM(script, model="small")
-    monkeypatch.setattr(crewing, "local_model", lambda view, repeats: llm)
+    monkeypatch.setattr(crewing, "local_model", lambda view, words_facts: llm)
     return llm
 
 

@@ -119,6 +119,22 @@ def test_stop_strings_end_the_answer_and_are_not_in_it(llm: SparseMoELLM) -> Non
     assert "".join(piece.delta or "" for piece in pieces) == answer.text
 
 
+def test_a_models_own_stop_strings_end_every_answer_and_a_calls_come_to_them(llm: SparseMoELLM) -> None:
+    whole = llm.complete("Hello").text
+    own, calls = whole[8:10], whole[4:6]
+    stopping = llm.model_copy(update={"stop": own})
+    assert stopping.complete("Hello").text == whole[: whole.index(own)]
+    both = min(whole.index(own), whole.index(calls))
+    assert stopping.complete("Hello", stop=calls).text == whole[:both]
+    assert (
+        SparseMoELLM(llm.model, stop=[own], **_like(llm)).complete("Hello").text == whole[: whole.index(own)]
+    )
+
+
+def _like(llm: SparseMoELLM) -> dict[str, Any]:
+    return {name: getattr(llm, name) for name in ("temperature", "seed", "max_new_tokens")}
+
+
 def test_a_stop_string_ends_the_computing(llm: SparseMoELLM) -> None:
     answer = llm.complete("Hello", stop=llm.complete("Hello").text[2])
     steps = _engine(llm).stats().steps
@@ -181,6 +197,7 @@ def test_bad_call_options_are_refused_by_name(
         ({"quantize": "int4"}, "quantize='int4' is not available yet: rounding to 16 steps"),
         ({"quantize": "int7"}, "quantize='int7' is not valid"),
         ({"timeout": 0}, "timeout=0 is not valid"),
+        ({"stop": ""}, "stop='' is not valid"),
         ({"max_new_tokens": 0}, "max_new_tokens=0 is not valid"),
         ({"max_batch_size": 0}, "max_batch_size=0 is not valid"),
         ({"temperature": "warm"}, "temperature='warm' is not valid"),

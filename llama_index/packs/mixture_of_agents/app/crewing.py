@@ -71,7 +71,7 @@ def _ready(question: str, order: CrewOrder, plan: Plan | None, consent: Consent)
     view = view_for(as_json=order.as_json, progress=order.progress)
 
     try:
-        crew = crew_for(order, question, plan, consent, lambda: local_model(view, repeats=True))
+        crew = crew_for(order, question, plan, consent, lambda: local_model(view, words_facts=True))
         view.begin(0)  # which ticks preparations off
         return crew
     finally:

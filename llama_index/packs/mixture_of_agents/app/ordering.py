@@ -181,22 +181,21 @@ def _default_pack(
     return pack(local_model(view)) if prepares else standing_in
 
 
-def local_model(view: View, *, repeats: bool = False) -> Any:
+def local_model(view: View, *, words_facts: bool = False) -> Any:
     """The embedded default, made ready under a view's eyes.
 
     Args:
         view: What shows how far it is.
-        repeats: It may say the same again, as where facts are to be put in words with their names.
+        words_facts: It is to put facts in words: it may say the same names again, and one paragraph is all.
 
     Raises:
         ConfigurationError: It cannot be made.
     """
     let_threads_sleep()
     local = llm_named(f"sparse-moe:{default_directory(view)}")
-    if repeats or "repetition_penalty" not in type(local).model_fields:
-        return local
-    # Without it so small a model says the same line until its tokens are used up.
-    return local.model_copy(update={"repetition_penalty": _REPETITION_PENALTY})
+    # Without either so small a model says the same line until its tokens are used up.
+    bounds = {"stop": "\n\n"} if words_facts else {"repetition_penalty": _REPETITION_PENALTY}
+    return local.model_copy(update=bounds) if bounds.keys() <= type(local).model_fields.keys() else local
 
 
 def _objects(order: Order, make: Callable[..., LLM]) -> dict[str, Any]:

@@ -95,6 +95,7 @@ class SparseMoELLM(ShapedLLM):
         routing_stats: Count how tokens go to experts; False saves the counting.
         timeout: Seconds until a call is given up, noticed between two passes; None sets no limit.
         repetition_penalty: Above 1 makes tokens that appeared already less likely; 1 changes nothing.
+        stop: A text, or several, that end every answer and are not part of it; those of a call come to them.
         **llm_settings: Fields of LlamaIndex's `LLM`, such as `callback_manager`, `system_prompt`,
             or a `messages_to_prompt` to use instead of the chat template.
 
@@ -123,6 +124,7 @@ class SparseMoELLM(ShapedLLM):
     routing_stats: bool = True
     timeout: float | None = None
     repetition_penalty: float = 1.0
+    stop: str | list[str] | None = None
 
     _local: LocalModel | None = PrivateAttr(default=None)
     _opened_as: tuple[object, ...] = PrivateAttr(default=())
@@ -150,6 +152,7 @@ class SparseMoELLM(ShapedLLM):
         routing_stats: bool = True,
         timeout: float | None = None,
         repetition_penalty: float = 1.0,
+        stop: str | list[str] | None = None,
         **llm_settings: Any,
     ) -> None:
         own = {name: value for name, value in locals().items() if name in SparseMoELLM.model_fields}
@@ -280,7 +283,7 @@ class SparseMoELLM(ShapedLLM):
             options.sampling_settings(self.__dict__),
             self.max_new_tokens,
             self.max_batch_size,
-            stops,
+            stops + options.stop_strings(self.stop),
             self.timeout,
             routing=options.routing_settings(self.__dict__),
             observe=self.routing_stats,

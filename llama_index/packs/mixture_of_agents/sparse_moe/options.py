@@ -76,6 +76,7 @@ def check_defaults(values: Mapping[str, Any]) -> None:
     valid = timeout is None or (is_number(timeout) and timeout > 0)
     require(valid, "timeout", timeout, "None or a number of seconds above 0")
     sampling_settings(values)
+    stop_strings(values["stop"])
     check_quantization(values["quantize"])
     routing_settings(values)
 
