@@ -484,7 +484,9 @@ def test_a_function_agent_proposes() -> None:
     ]
     assert "rain in Oslo" in llm.calls[1].text  # the tool has run in between
     assert "It rains in Oslo." in final.calls[0].text
-    assert response.usage.prompt_tokens is None  # nobody knows what the agent used
+    assert (
+        response.proposals[0].usage.completion_tokens == 4
+    )  # of both its answers, the tool call has no words
 
 
 def test_an_agent_sees_the_round_before() -> None:

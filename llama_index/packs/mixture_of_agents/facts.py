@@ -18,7 +18,7 @@ class ModelIdentity(BaseModel):
     Attributes:
         class_name: Of the LLM or agent, "OpenAI" for instance.
         model: The model's name, "gpt-4o" for instance.
-        is_agent: An agent, whose own calls nobody sees.
+        is_agent: An agent; how often it asks its model, and which, nobody knows beforehand.
         settings: Of the LLM object's own settings, those that are not its class's usual ones, as a hash: its
             server's address, a temperature, a system prompt. Empty for none.
     """

@@ -27,17 +27,25 @@ _ENDINGS = ("finish_reason", "stop_reason", "done_reason")
 
 
 def usage_of(response: ChatResponse) -> Usage:
-    """Token counts from wherever this provider puts them; None where it gives none.
+    """Token counts from wherever this provider puts them; None where it gives none."""
+    return usage_in(response.raw, response.additional_kwargs)
+
+
+def usage_in(raw: Any, more: Mapping[str, Any]) -> Usage:
+    """Token counts, likewise.
+
+    Args:
+        raw: What the provider answered, as its class keeps it.
+        more: What the class says beside it.
 
     Anthropic counts what it read from its cache, or wrote to it, apart from what else it read, and Google
     counts thinking apart from the answer: both are added, so that one field means one thing.
     """
-    raw = response.raw
     holders = _there(
         _part(raw, "usage"),
         _part(raw, "usage_metadata"),
         _part(_part(raw, "data"), "usage"),  # MistralAI's streams
-        response.additional_kwargs,
+        more,
         raw,
     )
     inner = _there(*(_part(holder, name) for holder in holders for name in _DETAILS))

@@ -10,7 +10,7 @@ What happens in between is `workflow`'s.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Literal
 
 from llama_index.core.base.llms.types import ChatMessage
@@ -27,6 +27,7 @@ from llama_index.packs.mixture_of_agents.agents.workflow import CrewWorkflow
 from llama_index.packs.mixture_of_agents.calls.threads import run_blocking
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.proposers import Proposer
+from llama_index.packs.mixture_of_agents.records.prices import Prices
 from llama_index.packs.mixture_of_agents.records.trace import Trace, trace_from
 
 
@@ -60,6 +61,7 @@ class Crew:
             is left out.
         trace: Where each run writes down what it does: True for files of their own in logs/moa, a path, or a
             `records.trace.Trace`.
+        prices: Your own prices, over those that come with the package, as `records.prices.Prices` takes them.
 
     Attributes:
         workflow: It as a LlamaIndex workflow, and as an agent that a mixture takes as a proposer.
@@ -87,13 +89,15 @@ class Crew:
         held_to: HeldTo[TaskResult] | None = None,
         material_characters: int = 24_000,
         trace: bool | str | os.PathLike[str] | Trace | None = None,
+        prices: Mapping[str, Any] | None = None,
     ) -> None:
         self.members = {member.name: member for member in as_members(members)}
         if planner is None and len(self.members) > 1:
             raise ConfigurationError(
                 f"a crew of {len(self.members)} needs a planner: pass an LLM; only a crew of one has none"
             )
-        speakers = _speakers(planner, aggregator, max_retries, task_timeout)
+        known = Prices(prices)
+        speakers = _speakers(planner, aggregator, max_retries, known, task_timeout)
         planning = None
         if planner is not None:
             planning = Planning(speakers[0], _skills(self.members.values()), max_tasks)
@@ -114,6 +118,7 @@ class Crew:
                 held_to=held_to,
                 material_characters=material_characters,
                 trace=trace_from(trace),
+                prices=known,
             )
         )
 
@@ -168,12 +173,14 @@ class Crew:
                 await handler.cancel_run()
 
 
-def _speakers(planner: Any, aggregator: Any, max_retries: int, seconds: float | None) -> list[Speaker]:
+def _speakers(
+    planner: Any, aggregator: Any, max_retries: int, prices: Prices, seconds: float | None
+) -> list[Speaker]:
     """The planner, and who writes the answer where that is someone else; one that hangs is stood in for."""
     given = [planner] if aggregator is None or aggregator is planner else [planner, aggregator]
     proposers = [one if isinstance(one, Proposer) else Proposer(one) for one in given if one is not None]
     return [
-        Speaker(proposer, max_retries, seconds if proposer.timeout is None else proposer.timeout)
+        Speaker(proposer, max_retries, prices, seconds if proposer.timeout is None else proposer.timeout)
         for proposer in proposers
     ]
 

@@ -11,7 +11,7 @@ from typing import Any
 from llama_index.core.tools import BaseTool
 
 from llama_index.packs.mixture_of_agents.agents.members import Member
-from llama_index.packs.mixture_of_agents.calls.endpoint import is_async
+from llama_index.packs.mixture_of_agents.calls.endpoint import is_async, stream_options
 from llama_index.packs.mixture_of_agents.calls.retries import causes_of
 
 _END = "max iterations"
@@ -42,16 +42,23 @@ def inner_agent(
 
     llm = member.proposer.model
     kind = FunctionAgent if llm.metadata.is_function_calling_model else ReActAgent
+    # A class that has only sync methods cannot stream on the event loop.
+    streams = is_async(llm, "astream_chat")
     agent = kind(
         name=member.name,
         description=member.skills,
         system_prompt=system_text(member.name, member.skills, member.role),
         tools=list(tools),
-        llm=llm,
-        # A class that has only sync methods cannot stream on the event loop.
-        streaming=is_async(llm, "astream_chat"),
+        llm=_counting(llm) if streams else llm,
+        streaming=streams,
     )
     return _Turned(agent, member.max_iterations)
+
+
+def _counting(llm: Any) -> Any:
+    """The model, with its streams' tokens counted where that has to be asked for."""
+    more = stream_options(llm)
+    return llm.model_copy(update={"additional_kwargs": {**more, **llm.additional_kwargs}}) if more else llm
 
 
 def reached_its_end(error: BaseException) -> bool:

@@ -18,6 +18,7 @@ from llama_index.packs.mixture_of_agents.agents.results import TaskResult
 from llama_index.packs.mixture_of_agents.agents.speaking import Speaker
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, MixtureError
 from llama_index.packs.mixture_of_agents.nesting import Nesting
+from llama_index.packs.mixture_of_agents.records.prices import Prices
 from llama_index.packs.mixture_of_agents.records.trace import Trace
 
 MOST_TASKS = 64
@@ -48,6 +49,7 @@ class CrewSetup:
         held_to: Of the results: arguments for the call that writes the answer.
         material_characters: How much of all results the aggregator is given.
         trace: Writes down each run; None for none.
+        prices: Know what calls cost.
     """
 
     name: str
@@ -65,6 +67,7 @@ class CrewSetup:
     held_to: HeldTo[TaskResult] | None
     material_characters: int
     trace: Trace | None
+    prices: Prices
 
     def __post_init__(self) -> None:
         checks.whole_number("max_tasks", self.max_tasks, 1)

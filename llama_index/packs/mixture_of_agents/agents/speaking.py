@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
@@ -20,11 +21,12 @@ from llama_index.packs.mixture_of_agents.errors import BrokenStreamError, Mixtur
 from llama_index.packs.mixture_of_agents.facts import ModelIdentity
 from llama_index.packs.mixture_of_agents.prompts import as_reference, tool_calls_of
 from llama_index.packs.mixture_of_agents.proposers import Proposer
+from llama_index.packs.mixture_of_agents.records.prices import Prices
 from llama_index.packs.mixture_of_agents.results import Usage
 
 _REFUSED = (400, 422)
 """HTTP: the request is not one that this server understands."""
-_NOTHING_USED = Usage(prompt_tokens=0, completion_tokens=0, cost_usd=0.0)
+NOTHING_USED = Usage(prompt_tokens=0, completion_tokens=0, cost_usd=0.0)
 
 
 @dataclass(frozen=True)
@@ -59,17 +61,20 @@ class Speaker:
     Args:
         proposer: Who it is, with its settings.
         max_retries: Tries after the first, for transient failures.
+        prices: Know what calls cost.
         timeout: Seconds for a call, its retries within; None for the proposer's own, or no limit.
     """
 
-    def __init__(self, proposer: Proposer, max_retries: int, timeout: float | None = None) -> None:
+    def __init__(
+        self, proposer: Proposer, max_retries: int, prices: Prices, timeout: float | None = None
+    ) -> None:
         self.model, self.name, self.is_llm = proposer.model, proposer.name, proposer.is_llm
         self._proposer = proposer
         self._endpoint: Endpoint = proposer.endpoint(Sampling())
-        self._max_retries = max_retries
+        self._max_retries, self._prices = max_retries, prices
         self._timeout = proposer.timeout if timeout is None else timeout
 
-    @property
+    @cached_property
     def identity(self) -> ModelIdentity:
         """Which model or agent it is."""
         return self._proposer.identity
@@ -98,7 +103,7 @@ class Speaker:
                     raise
                 return await self._endpoint.reply(messages, {})
 
-        return await self._tried(once, whole=must)
+        return await self._tried(once, messages, whole=must)
 
     async def stream(self, messages: Sequence[ChatMessage], piece: Callable[[str], None]) -> Said:
         """Ask for a reply as it grows.
@@ -124,9 +129,11 @@ class Speaker:
                 raise MixtureError(f"{self.name} streamed nothing")
             return last
 
-        return await self._tried(once)
+        return await self._tried(once, messages)
 
-    async def _tried(self, once: Callable[[], Any], whole: bool = False) -> Said:
+    async def _tried(
+        self, once: Callable[[], Any], messages: Sequence[ChatMessage], whole: bool = False
+    ) -> Said:
         began = time.monotonic()
         work = with_retries(
             lambda: _without_exits(once), max_retries=self._max_retries, on_retry=lambda error, wait: None
@@ -139,9 +146,10 @@ class Speaker:
             return Said(seconds=took, reason=reason)
         error = task.exception()
         if error is not None:
-            used = Usage() if status_of(error) is None else _NOTHING_USED
+            used = Usage() if status_of(error) is None else NOTHING_USED
             return Said(seconds=took, reason=describe(error), error=error, usage=used)
-        return _heard(task.result(), took, whole)
+        said = _heard(task.result(), took, whole)
+        return replace(said, usage=self._prices.of_answer(self.identity, messages, said.text, said.usage))
 
 
 async def _without_exits(once: Callable[[], Any]) -> Reply:

@@ -194,6 +194,7 @@ class CrewWorkflow(Workflow):
                     lambda event: self._tell(ctx, event),
                     self.setup.max_retries,
                     self.setup.task_timeout,
+                    self.setup.prices,
                 )
         record = done.record
         kept: dict[str, Any] = {"result" if isinstance(record, TaskResult) else "missing": record}

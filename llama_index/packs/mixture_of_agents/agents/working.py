@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
@@ -32,13 +33,14 @@ from llama_index.packs.mixture_of_agents.agents.results import (
     TaskMissing,
     TaskResult,
 )
-from llama_index.packs.mixture_of_agents.agents.speaking import Said, Speaker
+from llama_index.packs.mixture_of_agents.agents.speaking import NOTHING_USED, Said, Speaker
 from llama_index.packs.mixture_of_agents.agents.toolbox import Toolbox
 from llama_index.packs.mixture_of_agents.calls.hearing import Moment, cut, heard_by
 from llama_index.packs.mixture_of_agents.calls.retries import describe
 from llama_index.packs.mixture_of_agents.calls.tasks import ended
 from llama_index.packs.mixture_of_agents.prompts import as_reference
 from llama_index.packs.mixture_of_agents.proposers import Proposer
+from llama_index.packs.mixture_of_agents.records.prices import Prices
 from llama_index.packs.mixture_of_agents.results import Usage
 
 _SHOWN = 2_000
@@ -51,6 +53,7 @@ async def carry_out(
     tell: Callable[[CrewEvent], None],
     max_retries: int,
     timeout: float | None,
+    prices: Prices,
 ) -> Done:
     """Do a task.
 
@@ -60,8 +63,9 @@ async def carry_out(
         tell: Told what is done as it happens.
         max_retries: Tries after the first, for a model's transient failures.
         timeout: Seconds for all of it; None for no limit.
+        prices: Know what calls cost.
     """
-    work = _Work(given, board, tell, max_retries)
+    work = _Work(given, board, tell, max_retries, prices)
     began = time.monotonic()
     limit = timeout if given.member.timeout is None else given.member.timeout
     task = await ended(work.said(), limit)
@@ -79,10 +83,15 @@ class _Work:
     """One task being done."""
 
     def __init__(
-        self, given: Assignment, board: Board, tell: Callable[[CrewEvent], None], max_retries: int
+        self,
+        given: Assignment,
+        board: Board,
+        tell: Callable[[CrewEvent], None],
+        max_retries: int,
+        prices: Prices,
     ) -> None:
         self._given, self._task, self._member = given, given.task, given.member
-        self._board, self._tell, self._max_retries = board, tell, max_retries
+        self._board, self._tell, self._max_retries, self._prices = board, tell, max_retries, prices
         self._at: dict[str, Any] = {"task": given.task.id, "agent": given.member.name}
         self._warnings: list[Suspicion] = []
         self._recollection, self._recalled = given.recollection.told_to(tell, self._at), 0
@@ -180,7 +189,7 @@ class _Work:
 
     async def _worded(self, parts: list[tuple[str, str]], note: str = "") -> Said:
         """What the model says to its task and what it is given, without calling tools."""
-        speaker = Speaker(self._member.proposer, self._max_retries)
+        speaker = Speaker(self._member.proposer, self._max_retries, self._prices)
         system = prompts.specialist_text(self._member.name, self._member.skills, self._member.role)
         material = self._material(parts, beside=[system])
         if self._box.observations:
@@ -206,7 +215,10 @@ class _Work:
         """What comes of model and tools taking turns; at the last turn the model says what it has."""
         agent = inner_agent(self._member, self._box.tools, prompts.specialist_text)
         said = await self._of_agent(Proposer(agent, name=self._member.name), parts)
-        if said.error is None or not reached_its_end(said.error):
+        was_ended = said.error is not None and reached_its_end(said.error)
+        if self._usages and (said.error is None or was_ended):
+            said = replace(said, usage=NOTHING_USED)  # it is counted already, answer by answer
+        if not was_ended:
             return said
         self._usages.append(said.usage)
         self._cut = f"stopped after {self._member.max_iterations} turns of model and tools"
@@ -217,7 +229,7 @@ class _Work:
         """What an agent says; it is stopped where it calls more tools than there are calls."""
         messages = [*self._history, _user(self._whole_task(parts))]
         with heard_by(self._hear):
-            speaker = Speaker(agent, max_retries=0)
+            speaker = Speaker(agent, 0, self._prices)
             running = asyncio.ensure_future(speaker.say(messages))
         self._running = running
         try:
@@ -231,6 +243,9 @@ class _Work:
     def _hear(self, moment: Moment) -> None:
         if moment.kind == "reasons":
             self._tell(ReasonEvent(**self._at, text=cut(moment.text, _SHOWN)))
+        elif moment.kind == "spends":
+            if self._member.is_llm:
+                self._usages.append(self._prices.priced(self._member.proposer.identity, moment.usage))
         elif self._member.is_llm:
             return  # the toolbox tells of its own tools, more exactly
         elif moment.kind == "observes":

@@ -115,7 +115,7 @@ class LLMEndpoint:
         """The reply as it grows; leaving the iterator closes the model's stream."""
         settled, arguments = self._settled_for(options)
         llm = await settled.views.here()
-        responses = await self._open(llm, messages, {**arguments, **_stream_options(llm)})
+        responses = await self._open(llm, messages, {**arguments, **stream_options(llm)})
         usage, details = Usage(), dict[str, Any]()
         try:
             async for response in responses:
@@ -163,8 +163,8 @@ def is_async(llm: LLM, method: str) -> bool:
     return definer(llm, method) is not CustomLLM
 
 
-def _stream_options(llm: LLM) -> dict[str, Any]:
-    # OpenAI counts a stream's tokens only on request; look-alikes may refuse the request.
+def stream_options(llm: LLM) -> dict[str, Any]:
+    """Arguments that have a stream's tokens counted, for OpenAI; look-alikes may refuse them."""
     its_own = type(llm).__name__ == "OpenAI" and "OpenAI" in integration_classes(llm)
     return {"stream_options": {"include_usage": True}} if its_own else {}
 
@@ -232,16 +232,17 @@ class AgentEndpoint:
         output, hearing = self._agent.run(user_msg=last, chat_history=list(history)), Hearing()
         if inspect.isawaitable(output):
             output = await _heard(output, hearing)
-        message = getattr(output, "response", output)
+        message, usage = getattr(output, "response", output), _usage_of_run(output, hearing)
         if isinstance(message, ChatMessage):
-            return Reply(_encodable(message), details=hearing.details())
+            return Reply(_encodable(_without_repeats(message)), usage, details=hearing.details())
         if message is None or any(hasattr(message, name) for name in ("__anext__", "__next__")):
             raise MixtureError(
                 f"run() of the agent {type(self._agent).__name__} gave {message!r}; it should give its "
                 "answer, or something to await for it."
             )
         text = _encodable_text(str(message))
-        return Reply(ChatMessage(role=MessageRole.ASSISTANT, content=text), details=hearing.details())
+        message = ChatMessage(role=MessageRole.ASSISTANT, content=text)
+        return Reply(message, usage, details=hearing.details())
 
     async def stream(
         self, messages: Sequence[ChatMessage], options: dict[str, Any]
@@ -249,6 +250,12 @@ class AgentEndpoint:
         """An agent answers in one piece."""
         reply = await self.reply(messages, options)
         yield replace(reply, delta=reply.text)
+
+
+def _usage_of_run(output: Any, hearing: Hearing) -> Usage:
+    """What an agent took by its own word, as a crew or a mixture gives it, or else what was heard."""
+    said = getattr(output, "usage", None)
+    return said if isinstance(said, Usage) else hearing.usage
 
 
 async def _heard(handler: Awaitable[Any], hearing: Hearing) -> Any:

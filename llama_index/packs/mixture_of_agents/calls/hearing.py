@@ -16,6 +16,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from llama_index.core.base.llms.types import ChatMessage
+
+from llama_index.packs.mixture_of_agents.reports import usage_in
+from llama_index.packs.mixture_of_agents.results import Usage
+
 _logger = logging.getLogger(__name__)
 
 LONGEST_OUTPUT = 4_000
@@ -30,18 +35,21 @@ class Moment:
     """One thing an agent did.
 
     Attributes:
-        kind: It "acts" (calls a tool), "observes" (has the tool's answer), or "reasons" (says something).
+        kind: It "acts" (calls a tool), "observes" (has the tool's answer), "reasons" (says something), or
+            "spends" (its model has answered).
         tool: The tool's name.
         arguments: What it was called with, as JSON of bounded length.
         text: The tool's answer, or a piece of what the agent says; of bounded length.
         is_error: The tool failed.
+        usage: What that answer of its model took.
     """
 
-    kind: Literal["acts", "observes", "reasons"]
+    kind: Literal["acts", "observes", "reasons", "spends"]
     tool: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     text: str = ""
     is_error: bool = False
+    usage: Usage = field(default_factory=Usage)
 
 
 Listener = Callable[[Moment], None]
@@ -71,20 +79,30 @@ class Hearing:
         self._uses: list[dict[str, Any]] = []
         self._left_out = 0
         self._streamed = False
+        self._usages: list[Usage] = []
         self._tell = _listener.get()
 
     def hear(self, event: Any) -> None:
         """Take in one event of the agent's stream."""
-        moment = self._moment(event)
-        if moment is None:
-            return
+        for moment in (self._moment(event), _spending(event)):
+            if moment is not None:
+                self._take(moment)
+
+    def _take(self, moment: Moment) -> None:
         if moment.kind == "observes":
             self._keep(moment)
+        elif moment.kind == "spends":
+            self._usages.append(moment.usage)
         if self._tell is not None:
             try:
                 self._tell(moment)
             except Exception:
                 _logger.warning("a listener failed on what an agent did", exc_info=True)
+
+    @property
+    def usage(self) -> Usage:
+        """What its model's answers took; unknown where it told of none, or one of them did not say."""
+        return Usage.total(self._usages)
 
     def details(self) -> dict[str, Any]:
         """The tool calls and what they brought, for a proposal's details; empty where there were none."""
@@ -121,6 +139,12 @@ class Hearing:
         if streamed or not isinstance(said, str) or not said.strip():
             return None
         return Moment("reasons", text=cut(said, LONGEST_OUTPUT))
+
+
+def _spending(event: Any) -> Moment | None:
+    """Each answer of an agent's model is told of once, as a message with what the provider said of it."""
+    is_answer = hasattr(event, "raw") and isinstance(_of(event, "response"), ChatMessage)
+    return Moment("spends", usage=usage_in(event.raw, {})) if is_answer else None
 
 
 def plain_arguments(arguments: Any) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Prices come from genai-prices, whose data is in its package: nothing is fetched. A price nobody knows is
 None, never 0. Where a provider reports no tokens they are counted here and marked as estimated; but not
-for agents, whose own calls nobody sees. This module makes no calls and knows no mixtures.
+for agents: how often they ask their models is not seen here. This module makes no calls and knows no
+mixtures.
 
     Prices({"gpt-4o": {"input": 2.5, "output": 10, "cached_input": 1.25}})
     Prices({"OpenAILike:*": {"input": 0, "output": 0}})
@@ -10,10 +11,12 @@ for agents, whose own calls nobody sees. This module makes no calls and knows no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from typing import Any
+
+from llama_index.core.base.llms.types import ChatMessage
 
 from llama_index.packs.mixture_of_agents.facts import ModelIdentity
 from llama_index.packs.mixture_of_agents.proposers import Call
@@ -106,11 +109,19 @@ class Prices:
             text: The answer.
             usage: As the provider reported it; a cost it names stays.
         """
-        if not call.identity.is_agent:
-            usage = _with_estimates(usage, call, text)
-        if usage.cost_usd is not None:
-            return usage
-        cost = self._cost_of(call.identity, usage)
+        return self.of_answer(call.identity, call.messages, text, usage)
+
+    def of_answer(
+        self, identity: ModelIdentity, messages: Sequence[ChatMessage], text: str, usage: Usage
+    ) -> Usage:
+        """Likewise, of an answer to these messages by this model."""
+        if not identity.is_agent:
+            usage = _with_estimates(usage, messages, text)
+        return self.priced(identity, usage)
+
+    def priced(self, identity: ModelIdentity, usage: Usage) -> Usage:
+        """What an answer of this model took, with its price; a cost that is there stays."""
+        cost = self._cost_of(identity, usage) if usage.cost_usd is None else usage.cost_usd
         return usage if cost is None else usage.model_copy(update={"cost_usd": cost})
 
     def _cost_of(self, identity: ModelIdentity, usage: Usage) -> float | None:
@@ -206,10 +217,10 @@ def _listed(identity: ModelIdentity) -> Listed | None:
     return Listed(provider, identity.model.removeprefix("models/"))
 
 
-def _with_estimates(usage: Usage, call: Call, text: str) -> Usage:
+def _with_estimates(usage: Usage, messages: Sequence[ChatMessage], text: str) -> Usage:
     guessed: dict[str, Any] = {}
     if usage.prompt_tokens is None:
-        guessed["prompt_tokens"] = counted(call.messages)
+        guessed["prompt_tokens"] = counted(messages)
     if usage.completion_tokens is None:
         guessed["completion_tokens"] = counted_text(text)
     return usage.model_copy(update={**guessed, "estimated": True}) if guessed else usage

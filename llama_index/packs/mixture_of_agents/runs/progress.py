@@ -61,7 +61,7 @@ class Progress:
         """A listener for the tools that are used to answer a call."""
 
         def tell(moment: Moment) -> None:
-            if self._write is not None and moment.kind != "reasons":
+            if self._write is not None and moment.kind in ("acts", "observes"):
                 self._write(
                     ProgressEvent(
                         kind="act" if moment.kind == "acts" else "observe",

@@ -15,8 +15,8 @@ _WHAT_TO_DO = {
         "you made one; or limit tokens or seconds."
     ),
     "tokens": (
-        "Nobody sees the calls of {who}, so a budget in tokens cannot be kept with it. Limit seconds "
-        "instead, or leave it out."
+        "Nobody knows beforehand how often {who} asks its model, so a budget in tokens cannot be kept with "
+        "it. Limit seconds instead, or leave it out."
     ),
     "window": (
         "The question has pictures or documents, whose tokens nobody can tell, and the context window of "
