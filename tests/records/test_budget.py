@@ -289,7 +289,7 @@ def test_an_agent_has_no_bound_unless_it_is_free_or_only_time_is_limited() -> No
     facts = MixtureFacts(layers=[[agent]], aggregator=seat("g"))
     with pytest.raises(ConfigurationError, match="No price is known for clerk"):
         Budget(1.0, prices=Prices({"*": CHEAP, "clerk": CHEAP})).for_run(start(facts))
-    with pytest.raises(ConfigurationError, match="Nobody knows beforehand how often clerk asks"):
+    with pytest.raises(ConfigurationError, match="Nobody knows beforehand how often clerk"):
         Budget(tokens=10**6).for_run(start(facts))
     Budget(1.0, prices={"clerk": {"input": 0, "output": 0}, "*": CHEAP}).for_run(start(facts))
     Budget(seconds=1).for_run(start(facts))
