@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from workflows.events import Event
 
 from llama_index.packs.mixture_of_agents.agents import Crew, CrewResponse, Member
+from llama_index.packs.mixture_of_agents.agents.events import PlanQuestionEvent
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 
 E = TypeVar("E", bound=Event)
@@ -57,6 +58,19 @@ async def followed(crew: Crew, request: str = "Is this lateral movement?", **giv
     """Everything a run of a crew said, and its response."""
     items = [item async for item in crew.astream(request, **given)]
     return Told(items)
+
+
+async def put_away(crew: Crew) -> dict[str, Any]:
+    """The context of a run that was left while it waits for a person."""
+    handler = crew.workflow.run(request="So?")
+    kept: dict[str, Any] = {}
+    async for event in handler.stream_events():
+        if isinstance(event, PlanQuestionEvent):
+            assert handler.ctx is not None
+            kept = handler.ctx.to_dict()
+            break
+    await handler.cancel_run()
+    return kept
 
 
 class Told:

@@ -15,7 +15,7 @@ from llama_index.packs.mixture_of_agents.agents import Crew, CrewResponse, Plan,
 from llama_index.packs.mixture_of_agents.agents.events import PlanDecisionEvent, PlanQuestionEvent
 from llama_index.packs.mixture_of_agents.errors import PlanRejectedError
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
-from tests.agents.crews import THREE, crew_of, followed, member, plan_text
+from tests.agents.crews import THREE, crew_of, followed, member, plan_text, put_away
 
 
 def without_last(plan: Plan) -> Plan:
@@ -115,19 +115,6 @@ async def test_an_event_may_change_the_plan_and_is_asked_again_while_that_has_fa
 async def test_an_event_may_reject_the_plan() -> None:
     with pytest.raises(PlanRejectedError, match="too dear"):
         await decided(crew_of(confirm="events"), PlanDecisionEvent(approved=False, reason="too dear"))
-
-
-async def put_away(crew: Crew) -> dict[str, Any]:
-    """The context of a run that was left while it waits for a person."""
-    handler = crew.workflow.run(request="So?")
-    kept: dict[str, Any] = {}
-    async for event in handler.stream_events():
-        if isinstance(event, PlanQuestionEvent):
-            assert handler.ctx is not None
-            kept = handler.ctx.to_dict()
-            break
-    await handler.cancel_run()
-    return kept
 
 
 async def test_a_run_that_waits_for_a_person_can_be_put_away_and_taken_up_again() -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from llama_index.core.agent.workflow import FunctionAgent
+from llama_index.core.base.llms.types import ChatMessage, ToolCallBlock
 from workflows import Context
 
 from llama_index.packs.mixture_of_agents import ConfigurationError, MixtureError, MixtureOfAgentsPack
 from llama_index.packs.mixture_of_agents.agents import Crew, Member, Plan, Task, ToolUse
+from llama_index.packs.mixture_of_agents.agents.board import BOARD_TOOLS, Board
 from llama_index.packs.mixture_of_agents.agents.events import (
     ActEvent,
     AggregateEvent,
@@ -27,6 +31,9 @@ from llama_index.packs.mixture_of_agents.agents.events import (
     ResultEvent,
     TaskEvent,
 )
+from llama_index.packs.mixture_of_agents.agents.live_crew import wound_up
+from llama_index.packs.mixture_of_agents.agents.memory import MEMORY_TOOLS, MemoryTools
+from llama_index.packs.mixture_of_agents.agents.memory_notebook import Notebook
 from llama_index.packs.mixture_of_agents.agents.results import Observation, Suspicion, TaskResult
 from llama_index.packs.mixture_of_agents.agents.tracing import as_event, did
 from llama_index.packs.mixture_of_agents.errors import CrewTimeoutError, PlanRejectedError
@@ -36,27 +43,14 @@ from llama_index.packs.mixture_of_agents.records.traces.crew_records import Crew
 from llama_index.packs.mixture_of_agents.records.traces.crew_schema import CrewDid
 from llama_index.packs.mixture_of_agents.records.traces.reading import read_crews, read_trace
 from llama_index.packs.mixture_of_agents.records.traces.redaction import Redaction
+from llama_index.packs.mixture_of_agents.records.traces.run_records import choose_run
+from llama_index.packs.mixture_of_agents.records.traces.stats import crew_stats_of
 from llama_index.packs.mixture_of_agents.results import Usage
 from llama_index.packs.mixture_of_agents.testing import LatencyLLM, ScriptedLLM
 from tests.agent_warnings import AGENTS_OWN
-from tests.agents.crews import crew_of, followed, member, plan_text
+from tests.agents.crews import THREE, crew_of, followed, member, plan_text, put_away
 
 pytestmark = AGENTS_OWN
-
-TEN: list[type[CrewEvent]] = [
-    PlanEvent,
-    TaskEvent,
-    PerceiveEvent,
-    RememberEvent,
-    ReasonEvent,
-    ActEvent,
-    ObserveEvent,
-    ResultEvent,
-    AggregateEvent,
-    AnswerEvent,
-]
-WORDS = ["plan", "task", "perceive", "remember", "reason", "act", "observe", "result", "aggregate", "answer"]
-
 
 _TASK = Task(id="t1", agent="logs", instructions="look")
 _AT: dict[str, Any] = {"task": "t1", "agent": "logs"}
@@ -76,6 +70,8 @@ EXAMPLES: dict[str, CrewEvent] = {
     "answer": AnswerEvent(text="done", agent="writer", usage=Usage(completion_tokens=2)),
 }
 
+WORDS = {type(example): word for word, example in EXAMPLES.items()}
+
 
 def find(host: str) -> str:
     """Find a host."""
@@ -92,25 +88,46 @@ def only_crew(path: Path) -> CrewRecord:
     return run
 
 
-@pytest.mark.parametrize(("kind", "word"), list(zip(TEN, WORDS, strict=True)), ids=WORDS)
-def test_an_event_can_be_told_from_its_line(kind: type[CrewEvent], word: str) -> None:
+@pytest.mark.parametrize("word", EXAMPLES)
+def test_an_event_can_be_told_from_its_line(word: str) -> None:
     example = EXAMPLES[word]
-    assert type(example) is kind
-    line = did(example, Redaction())
+    line = did(example, (), Redaction())
     assert line.did == word
     assert as_event(line) == example
 
 
-def test_a_line_of_another_version_is_no_event() -> None:
-    assert as_event(CrewDid(did="dream", about={})) is None
-    assert as_event(CrewDid(did="act", about={"tool": 7})) is None
+@pytest.mark.parametrize(
+    ("word", "about"),
+    [
+        ("dream", {}),
+        ("act", {"tool": 7}),
+        ("act", {"self": 1, "tool": "t", "task": "t1", "agent": "a"}),
+        ("plan", {"plan": {"tasks": [{"id": "x", "agent": "a", "instructions": "i", "needs": ["x"]}]}}),
+        ("plan", {"plan": {"tasks": [{"id": "x", "agent": "a", "instructions": "i"}] * 2}}),
+    ],
+)
+def test_what_another_program_wrote_is_no_event(word: str, about: dict[str, Any]) -> None:
+    event = as_event(CrewDid(did=word, about=about))
+    assert event is None or (word == "act" and event.seconds == 0)
+
+
+def test_a_lines_own_time_counts() -> None:
+    event = as_event(CrewDid(did="reason", seconds=2.0, about={**_AT, "text": "so", "seconds": 9.0}))
+    assert event is not None
+    assert event.seconds == 2.0
+
+
+def test_the_names_of_everyones_tools_are_those_they_have(tmp_path: Path) -> None:
+    assert tuple(tool.metadata.name for tool in Board(["a"]).tools_for("a")) == BOARD_TOOLS
+    tools = MemoryTools(Notebook(tmp_path / "notes.db"), "a").tools()
+    assert tuple(tool.metadata.name for tool in tools) == MEMORY_TOOLS
 
 
 async def test_what_a_crew_says_is_what_its_trace_tells(tmp_path: Path) -> None:
     told = await followed(crew_of(with_a_tool(), trace=tmp_path / "t.jsonl"), "Was WS-7 seen?")
     run = only_crew(tmp_path / "t.jsonl")
     said = [event for event in told.events if isinstance(event, CrewEvent)]
-    words = [WORDS[TEN.index(type(event))] for event in said]
+    words = [WORDS[type(event)] for event in said]
     assert sorted(one.did for one in run.did) == sorted(words)
     # Thoughts are gathered until their task goes on.
     assert [one.did for one in run.did if one.did != "reason"] == [one for one in words if one != "reason"]
@@ -163,15 +180,13 @@ def test_what_is_no_trace_is_refused() -> None:
         crew_of(trace=7)
 
 
-async def test_pieces_of_a_thought_are_one_line(tmp_path: Path) -> None:
-    from llama_index.core.agent.workflow import FunctionAgent
+def solo_agent(says: str) -> FunctionAgent:
+    llm = ScriptedLLM(says, model="solo", is_function_calling_model=True)
+    return FunctionAgent(name="solo", description="does it", llm=llm, tools=[])
 
-    agent = FunctionAgent(
-        name="solo",
-        description="does it",
-        llm=ScriptedLLM("one two three", model="solo", is_function_calling_model=True),
-        tools=[],
-    )
+
+async def test_pieces_of_a_thought_are_one_line(tmp_path: Path) -> None:
+    agent = solo_agent("one two three")
     told = await followed(Crew([agent], trace=tmp_path / "t.jsonl"), "So?")
     pieces = [event.text for event in told.events if isinstance(event, ReasonEvent)]
     assert len(pieces) > 1
@@ -241,14 +256,7 @@ async def test_whoever_leaves_has_cancelled_it(tmp_path: Path) -> None:
 
 async def test_a_run_that_was_put_away_goes_on_under_its_name(tmp_path: Path) -> None:
     crew = crew_of(confirm="events", trace=tmp_path / "t.jsonl")
-    handler = crew.workflow.run(request="So?")
-    kept: dict[str, Any] = {}
-    async for event in handler.stream_events():
-        if isinstance(event, PlanQuestionEvent):
-            assert handler.ctx is not None
-            kept = handler.ctx.to_dict()
-            break
-    await handler.cancel_run()
+    kept = await put_away(crew)
     again = crew.workflow.run(ctx=Context.from_dict(crew.workflow, kept))
     assert again.ctx is not None
     again.ctx.send_event(PlanDecisionEvent())
@@ -288,7 +296,47 @@ async def test_what_a_tool_is_called_with_is_text_whatever_its_field_is_called(t
     await crew.arun("So?")
     acted = next(one for one in only_crew(tmp_path / "t").did if one.did == "act")
     assert "Mallory" not in (tmp_path / "t").read_text()
-    assert all("redacted" in value for value in acted.about["arguments"].values())
+    assert list(acted.about["arguments"]) == ["redacted"]
+
+
+async def test_neither_names_of_fields_nor_tools_that_a_model_made_up_are_in_the_file(tmp_path: Path) -> None:
+    made_up = ToolCallBlock(tool_call_id="1", tool_name="find_Jane_Roe", tool_kwargs={"Roe": 1})
+    nested = ToolCallBlock(tool_call_id="2", tool_name="people", tool_kwargs={"people": {"Jane Roe": 4711}})
+    script = [ChatMessage(role="assistant", blocks=[made_up]), ChatMessage(role="assistant", blocks=[nested])]
+
+    def people(people: dict[str, int]) -> str:
+        """Look."""
+        return "ok"
+
+    llm = ScriptedLLM([*script, "Done."], model="solo", is_function_calling_model=True)
+    agent = FunctionAgent(name="solo", description="does it", llm=llm, tools=[people])
+    await Crew([agent], trace=Trace(tmp_path / "t", redact=True)).arun("So?")
+    written = (tmp_path / "t").read_text()
+    assert all(text not in written for text in ("Jane", "Roe", "4711"))
+    acts = [one.about["tool"] for one in only_crew(tmp_path / "t").did if one.did == "act"]
+    assert acts[1] == "people"
+    assert "redacted" in acts[0]
+    assert only_crew(tmp_path / "t").crew.members[0].tools == ["people"]
+
+
+@pytest.mark.parametrize("redact", [lambda text: "[gone]", ["(?i)[a-z]+_"]], ids=["function", "expression"])
+async def test_tasks_stay_apart_whatever_is_made_of_texts(tmp_path: Path, redact: Any) -> None:
+    plan = plan_text(("find_host", "logs", []), ("look_up", "intel", ["find_host"]))
+    out = [member("logs", max_tool_calls=1), member("intel"), member("advice")]
+    await crew_of(out, plan, trace=Trace(tmp_path / "t", redact=redact)).arun("So?")
+    made = next(one for one in only_crew(tmp_path / "t").did if one.did == "plan")
+    event = as_event(made)
+    assert isinstance(event, PlanEvent)
+    first, second = event.plan.tasks
+    assert (second.needs, first.id != second.id) == ([first.id], True)
+    assert "find_host" not in (tmp_path / "t").read_text()
+
+
+async def test_a_function_rewrites_what_stands_in_arguments_name_by_name(tmp_path: Path) -> None:
+    trace = Trace(tmp_path / "t", redact=lambda text: text.replace("WS-7", "HOST"))
+    await crew_of(with_a_tool(), trace=trace).arun("So?")
+    acted = next(one for one in only_crew(tmp_path / "t").did if one.did == "act")
+    assert acted.about["arguments"] == {"host": "HOST"}
 
 
 async def test_keys_are_never_written(tmp_path: Path) -> None:
@@ -336,3 +384,83 @@ async def test_what_cannot_be_written_costs_a_warning(
     crew = crew_of(trace=Trace(folder=tmp_path / "file" / "folder"))
     assert str(await crew.arun("So?")) == "the answer"
     assert "cannot be written" in caplog.text
+
+
+def unhappy(path: Path) -> dict[str, Crew]:
+    """Crews that fail, each in another step."""
+    down = [member(name, [RuntimeError("down")]) for name in ("logs", "intel", "advice")]
+    slow = [member("logs"), member("intel"), member("advice", LatencyLLM(30, "late", model="advice"))]
+
+    def raises(plan: Plan) -> bool:
+        raise ValueError("nobody is here")
+
+    once = ScriptedLLM([THREE], model="planner")
+    return {
+        "failed": crew_of(down, once, [RuntimeError("down")], max_retries=0, replans=False, trace=path),
+        "timeout": crew_of(slow, timeout=1, trace=path),
+        "cancelled": crew_of(confirm=lambda plan: False, trace=path),
+        "in the plan": crew_of(confirm=raises, trace=path),
+    }
+
+
+@pytest.mark.parametrize("how", ["failed", "timeout", "cancelled", "in the plan"])
+async def test_who_awaits_a_run_at_once_finds_its_end_written(tmp_path: Path, how: str) -> None:
+    handler = unhappy(tmp_path / "t")[how].workflow.run(request="So?")
+    with pytest.raises((MixtureError, ValueError)):
+        await handler
+    assert only_crew(tmp_path / "t").status == ("failed" if how == "in the plan" else how)
+
+
+async def test_a_run_without_an_answer_tells_what_it_took_and_lacked(tmp_path: Path) -> None:
+    with pytest.raises(MixtureError):
+        await unhappy(tmp_path / "t")["failed"].arun("So?")
+    ended = only_crew(tmp_path / "t").ended
+    assert ended is not None
+    assert [gap.task for gap in ended.missing] == ["t1", "t2", "t3"]
+    assert ended.latency_seconds > 0
+    with pytest.raises(PlanRejectedError):
+        await unhappy(tmp_path / "other")["cancelled"].arun("So?")
+    assert only_crew(tmp_path / "other").spent.completion_tokens  # the planner's
+
+
+@pytest.mark.parametrize("door", ["arun", "workflow"])
+def test_a_loop_that_ends_with_a_run_leaves_no_memory_open(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, door: str
+) -> None:
+    there = [member("logs", memory=Notebook(tmp_path / "notes.db")), member("intel"), member("advice")]
+    crew = crew_of(there)
+
+    async def asked() -> Any:
+        return await (crew.arun("So?") if door == "arun" else crew.workflow.run(request="So?"))
+
+    with ThreadPoolExecutor() as threads:
+        assert str(threads.submit(asyncio.run, asked()).result(30)) == "the answer"
+    assert not caplog.records
+
+
+async def test_of_a_run_taken_up_again_the_end_that_is_there_stays(tmp_path: Path) -> None:
+    crew = crew_of(confirm="events", trace=tmp_path / "t")
+    first = crew.workflow.run(request="So?")
+    async for event in first.stream_events():
+        if isinstance(event, PlanQuestionEvent):
+            break
+    assert first.ctx is not None
+    again = crew.workflow.run(ctx=Context.from_dict(crew.workflow, first.ctx.to_dict()))
+    assert again.ctx is not None
+    again.ctx.send_event(PlanDecisionEvent())
+    response: Any = await again
+    await first.cancel_run()
+    await wound_up(first)
+    records = read_crews(tmp_path / "t")
+    assert [run.status for run in records] == ["unfinished", "answered"]
+    assert choose_run(records, response.run_id[:6]).status == "answered"
+    assert choose_run(records, None).status == "answered"
+    assert crew_stats_of(records).runs == {"answered": 1}
+
+
+async def test_a_long_thought_is_written_while_it_lasts(tmp_path: Path) -> None:
+    agent = solo_agent(" ".join(["word"] * 2_000))
+    await Crew([agent], trace=tmp_path / "t").arun("So?")
+    thoughts = [one.about["text"] for one in only_crew(tmp_path / "t").did if one.did == "reason"]
+    assert len(thoughts) > 3
+    assert "".join(thoughts) == " ".join(["word"] * 2_000)

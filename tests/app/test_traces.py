@@ -332,3 +332,23 @@ def test_beside_a_crews_run_the_only_run_of_a_mixture_is_found(tmp_path: Path) -
     done = moa("trace", "show", str(path))
     assert done.exit_code == 2
     assert "several runs" in done.stderr
+
+
+def test_where_there_are_crews_only_nothing_is_said_of_mixtures(tmp_path: Path) -> None:
+    crew_once(tmp_path)
+    assert moa("trace", "stats").stdout.startswith("crews: 1 (1 degraded)\n")
+    done = moa("replay", str(tmp_path))
+    assert done.exit_code == 2
+    assert "is a crew's" in done.stderr
+
+
+def test_of_a_crew_taken_up_again_the_plan_is_told_and_the_short_id_is_enough(tmp_path: Path) -> None:
+    run_id = crew_once(tmp_path)
+    (path,) = tmp_path.glob("*.jsonl")
+    lines = path.read_text().splitlines(keepends=True)
+    second = [line for line in lines if '"state": "made"' not in line]
+    (tmp_path / "second.jsonl").write_text("".join(second).replace('"2', '"3'))  # centuries later
+    text = moa("trace", "show", run_id[:8]).stdout
+    assert "plan       confirmed" in text
+    assert "t1 logs: look" in text
+    assert moa("trace", "stats").stdout.startswith("crews: 1 (1 degraded)\n")

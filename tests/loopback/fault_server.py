@@ -79,7 +79,7 @@ class Attempt:
         body: Its JSON.
         headers: Its headers, names in lower case.
         arrived: When, in `time.monotonic` seconds.
-        over: When the latest piece of its answer began to go out: the client may go on from there, long
+        over: When the last piece of its answer began to go out: the client may go on from there, long
             before this loop hears of it. Infinity until then.
         hung_up: Set when the client closed the connection before the answer was out.
     """
@@ -127,7 +127,8 @@ class FaultServer:
     def peak(self) -> int:
         """Most requests that were under way at one time."""
         seen = list(self.seen)
-        return max(sum(other.arrived <= one.arrived < other.over for other in seen) for one in seen)
+        under_way = (sum(other.arrived <= one.arrived < other.over for other in seen) for one in seen)
+        return max(under_way, default=0)
 
     def script(self, model: str, *behaviours: Behaviour) -> None:
         """What requests for `model` meet, one after the other; the last one goes on for ever."""
@@ -271,7 +272,8 @@ async def _send(text: str, how: Answer, attempt: Attempt, writer: asyncio.Stream
         return
     writer.write(_head(200, wire.media_type, {"Transfer-Encoding": "chunked"}))
     for piece in wire.pieces[: how.breaks_after]:
-        attempt.over = time.monotonic()
+        if piece is wire.pieces[-1]:
+            attempt.over = time.monotonic()
         writer.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
         await writer.drain()
         await asyncio.sleep(how.pause)

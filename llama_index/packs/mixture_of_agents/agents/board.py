@@ -85,6 +85,10 @@ class Board:
         return [FunctionTool.from_defaults(async_fn=one) for one in (send_message, share_note, read_messages)]
 
 
+BOARD_TOOLS = ("send_message", "share_note", "read_messages")
+"""Names of the tools that each agent has of a board."""
+
+
 def told(notes: Sequence[Note]) -> str:
     """Notes as text, one a line."""
     return "\n".join(

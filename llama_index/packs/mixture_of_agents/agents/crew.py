@@ -17,6 +17,7 @@ from llama_index.core.base.llms.types import ChatMessage
 from workflows.events import Event, StopEvent
 
 from llama_index.packs.mixture_of_agents.agents.holding import Check, HeldTo
+from llama_index.packs.mixture_of_agents.agents.live_crew import wound_up
 from llama_index.packs.mixture_of_agents.agents.members import Member, as_members
 from llama_index.packs.mixture_of_agents.agents.options import Confirm, CrewSetup
 from llama_index.packs.mixture_of_agents.agents.planning import Planning
@@ -171,6 +172,7 @@ class Crew:
         finally:
             if not handler.is_done():
                 await handler.cancel_run()
+            await wound_up(handler)
 
 
 def _speakers(

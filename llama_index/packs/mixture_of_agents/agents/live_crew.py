@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from llama_index.core.base.llms.types import ChatMessage
 from workflows.events import Event
@@ -28,6 +29,7 @@ from llama_index.packs.mixture_of_agents.agents.tracing import CrewTrace
 from llama_index.packs.mixture_of_agents.events import DeadlineEvent
 
 T = TypeVar("T")
+_LONGEST_END = 5.0
 _PLAN = "plan"
 """The clock's name for waiting until someone has seen the plan."""
 
@@ -42,6 +44,7 @@ class LiveCrew:
         clock: How long it has taken, and when its time is up.
         watch: The task that ends this when the run does.
         trace: Writes down what the run does; None for nobody.
+        so_far: What there is by now; None before anything is.
         attended: Whether someone reads the stream and answers what is asked there.
         questions: What tools ask whoever reads the stream.
         memories: Working memories, by the member's name.
@@ -53,6 +56,7 @@ class LiveCrew:
     clock: RunClock
     watch: asyncio.Task[None] | None = None
     trace: CrewTrace | None = None
+    so_far: Callable[[], CrewResponse] | None = None
     attended: bool = True
     questions: Questions = field(default_factory=Questions)
     memories: dict[str, RunMemory] = field(default_factory=dict)
@@ -67,7 +71,7 @@ class LiveCrew:
             timeout: Seconds; None for no limit.
         """
         self.clock.arm(timeout, lambda: _strike(handler))
-        self.watch = asyncio.ensure_future(self._end_with(handler))
+        self.watch = _watches[handler] = asyncio.ensure_future(self._end_with(handler))
 
     def begin_trace(self, setup: CrewSetup, run_id: str, asked: Sequence[ChatMessage]) -> None:
         """Have the run written down from here on, where it is to be and is not yet.
@@ -88,7 +92,7 @@ class LiveCrew:
     def ended(self, outcome: CrewResponse | BaseException) -> None:
         """The run is over; what is said first counts."""
         if self.trace is not None:
-            self.trace.ended(outcome)
+            self.trace.ended(outcome, None if self.so_far is None else self.so_far())
 
     def show_plan(self) -> None:
         """Someone is shown the plan: until they have answered, no time passes."""
@@ -143,21 +147,34 @@ class LiveCrew:
     async def _end_with(self, handler: WorkflowHandler) -> None:
         """End when the run does, also where who awaits the handler is cancelled."""
         try:
-            # Not in a task of its own: who awaits the handler, and came later, is to find the trace written.
-            await handler.stop_event_result()
-        except Exception as error:  # which is for whoever awaits the handler
-            self.ended(error)
+            # Its error is for whoever awaits the handler.
+            await asyncio.gather(handler.stop_event_result(), return_exceptions=True)
         finally:
             self._end()
-            for memory in self.memories.values():
-                await memory.close()
+            await self.close_memories()
+
+    async def close_memories(self) -> None:
+        """Nobody remembers anything more in this run."""
+        while self.memories:
+            _, memory = self.memories.popitem()
+            await memory.close()
 
     def _end(self) -> None:
         """The run is over, however it ended: forget its timer, and cancel what is still under way."""
         self.clock.stop()
-        self.ended(asyncio.CancelledError("cancelled"))
+        self.ended(asyncio.CancelledError("cancelled"))  # by nobody's word, if it had not ended before
         for task in self._working:
             task.cancel()
+
+
+_watches: WeakKeyDictionary[WorkflowHandler, asyncio.Task[None]] = WeakKeyDictionary()
+
+
+async def wound_up(handler: WorkflowHandler) -> None:
+    """Wait until nothing of a run that has ended is left: its trace is written, its memories are closed."""
+    watch = _watches.get(handler)
+    if watch is not None:
+        await asyncio.wait({watch}, timeout=_LONGEST_END)
 
 
 _current: ContextVar[LiveCrew] = ContextVar("mixture_of_agents_crew")

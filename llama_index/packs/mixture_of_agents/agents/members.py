@@ -117,6 +117,12 @@ class Member:
         return self.proposer.is_llm
 
     @property
+    def tool_names(self) -> list[str]:
+        """Names of the tools it was given, or that it has as an agent, as far as it shows them."""
+        tools = self.tools if self.is_llm else getattr(self.proposer.model, "tools", None) or []
+        return [_tool_name(tool) for tool in tools]
+
+    @property
     def loops(self) -> bool:
         """Whether its model calls tools by itself."""
         remembers = self.memory is not None and self.is_llm and self._calls_functions()
@@ -189,6 +195,10 @@ class Member:
 
     def __repr__(self) -> str:
         return f"Member({self.name!r})"
+
+
+def _tool_name(tool: Any) -> str:
+    return str(getattr(getattr(tool, "metadata", None), "name", None) or getattr(tool, "__name__", ""))
 
 
 def as_members(given: Sequence[Any]) -> list[Member]:

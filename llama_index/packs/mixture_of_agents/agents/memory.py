@@ -186,6 +186,9 @@ class RunMemory:
         return [notes, board]
 
 
+MEMORY_TOOLS = ("remember", "recall", "forget")
+
+
 class MemoryTools:
     """An agent's long-term memory as tools of its own.
 
@@ -206,7 +209,7 @@ class MemoryTools:
 
     def tools(self) -> list[FunctionTool]:
         """The tools: `remember`, `recall` and `forget`."""
-        return [typed_tool(method) for method in (self.remember, self.recall, self.forget)]
+        return [typed_tool(getattr(self, name)) for name in MEMORY_TOOLS]
 
     def remember(
         self,

@@ -30,20 +30,24 @@ def told(event: Event) -> str:
 
     Texts of tools, agents and memories are cut to a line and rid of what could move a cursor.
     """
-    words = _of_plan(event) or _of_task(event) or _of_agent(event)
+    if isinstance(event, PlanEvent):
+        # A plan that somebody changed is told once more, as it is carried out.
+        return planned(event) if event.state == "made" or event.plan.source == "edited" else ""
+    words = _of_end(event) or _of_task(event) or _of_agent(event)
     if not words:
         return ""
     seconds = getattr(event, "seconds", 0.0)
     return f"{seconds:7.2f} s  {words}"
 
 
-def _of_plan(event: Event) -> str:
-    if isinstance(event, PlanEvent):
-        drawn = event.plan.as_text().replace("\n", "\n           ")
-        faults = f" (sent back: {_line('; '.join(event.faults))})" if event.faults else ""
-        # A plan that somebody changed is told once more, as it is carried out.
-        is_news = event.state == "made" or event.plan.source == "edited"
-        return f"plan       {event.state}{faults}\n           {drawn}" if is_news else ""
+def planned(event: PlanEvent) -> str:
+    """A plan in words, drawn, whether or not it is news."""
+    drawn = event.plan.as_text().replace("\n", "\n           ")
+    faults = f" (sent back: {_line('; '.join(event.faults))})" if event.faults else ""
+    return f"{event.seconds:7.2f} s  plan       {event.state}{faults}\n           {drawn}"
+
+
+def _of_end(event: Event) -> str:
     if isinstance(event, AggregateEvent):
         lacks = f", without {', '.join(event.missing)}" if event.missing else ""
         return f"aggregate  {event.agent} reads {', '.join(event.results) or 'nothing'}{lacks}"

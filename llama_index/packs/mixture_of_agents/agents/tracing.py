@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from llama_index.core.base.llms.types import ChatMessage
 from pydantic import ValidationError
 from workflows.errors import WorkflowCancelledByUser
 from workflows.events import Event
 
+from llama_index.packs.mixture_of_agents.agents.board import BOARD_TOOLS
 from llama_index.packs.mixture_of_agents.agents.events import (
     ActEvent,
     AggregateEvent,
@@ -27,7 +28,9 @@ from llama_index.packs.mixture_of_agents.agents.events import (
     ResultEvent,
     TaskEvent,
 )
+from llama_index.packs.mixture_of_agents.agents.memory import MEMORY_TOOLS
 from llama_index.packs.mixture_of_agents.agents.options import CrewSetup
+from llama_index.packs.mixture_of_agents.agents.plans import Plan
 from llama_index.packs.mixture_of_agents.agents.results import CrewResponse
 from llama_index.packs.mixture_of_agents.errors import CrewTimeoutError, PlanRejectedError
 from llama_index.packs.mixture_of_agents.records.trace import packages
@@ -39,14 +42,16 @@ from llama_index.packs.mixture_of_agents.records.traces.crew_schema import (
     Gap,
     MemberFacts,
 )
-from llama_index.packs.mixture_of_agents.records.traces.redaction import Redaction
+from llama_index.packs.mixture_of_agents.records.traces.redaction import Redaction, summary
 from llama_index.packs.mixture_of_agents.records.traces.schema import RunError, Status
 from llama_index.packs.mixture_of_agents.records.traces.writing import Pen
 
-_NAMES = frozenset({"agent", "tool", "tools", "source", "state", "kind", "form"})
+_NAMES = frozenset({"agent", "source", "state", "kind", "form"})
+_TOOLS = frozenset({"tool", "tools"})
 _IDS = frozenset({"id", "task", "needs", "absent", "results", "missing"})
 _PLAIN_ID = re.compile(r"t\d{1,3}|plan|answer")
-"""A planner may put words into the names of its tasks; in these there are none."""
+_LONGEST_THOUGHT, _LONGEST_WAIT = 2_000, 1.0
+"""Characters, and seconds, of a thought before a part of it is written down."""
 _WHEN = {"run_id", "seconds"}
 _KINDS: dict[str, type[CrewEvent]] = {
     "plan": PlanEvent,
@@ -76,31 +81,52 @@ class CrewTrace:
         self._pen = pen
         self._thoughts: dict[str, list[ReasonEvent]] = {}
         self._is_over = False
-        pen.put(lambda redaction: started(setup, redaction), asked)
+        self._tools = frozenset(BOARD_TOOLS + MEMORY_TOOLS).union(
+            *(member.tool_names for member in setup.members.values())
+        )
+        pen.begin(lambda redaction: started(setup, redaction), asked)
 
     def happened(self, event: Event) -> None:
         """The crew did something; of its other events nothing is kept."""
-        if isinstance(event, ReasonEvent):  # in pieces, from agents
-            self._thoughts.setdefault(event.task, []).append(event)
+        if isinstance(event, ReasonEvent):
+            self._think(event)
         elif isinstance(event, CrewEvent) and type(event) in _WORDS:
             self._put_thoughts_of(_task_of(event))
-            self._pen.put(lambda redaction: did(event, redaction))
+            self._write(event)
 
-    def ended(self, outcome: CrewResponse | BaseException) -> None:
-        """The run is over; said again, nothing. Its lines are on disk before the caller has the answer."""
+    def _write(self, event: CrewEvent) -> None:
+        self._pen.put(lambda redaction: did(event, self._tools, redaction))
+
+    def _think(self, event: ReasonEvent) -> None:
+        """Gather a thought that comes in pieces, as agents' do."""
+        pieces = self._thoughts.setdefault(event.task, [])
+        pieces.append(event)
+        if (
+            event.seconds - pieces[0].seconds > _LONGEST_WAIT
+            or sum(len(piece.text) for piece in pieces) > _LONGEST_THOUGHT
+        ):
+            self._put_thoughts_of(event.task)
+
+    def ended(self, outcome: CrewResponse | BaseException, so_far: CrewResponse | None) -> None:
+        """The run is over; said again, nothing. Its lines are on disk before the caller has the outcome.
+
+        Args:
+            outcome: The answer, or what ended it.
+            so_far: What there was by then; None for nothing.
+        """
         if self._is_over:
             return
         self._is_over = True
         for task in list(self._thoughts):
             self._put_thoughts_of(task)
-        self._pen.put(lambda redaction: ended(outcome, redaction))
+        self._pen.put(lambda redaction: ended(outcome, so_far, redaction))
         self._pen.drain()
 
     def _put_thoughts_of(self, task: str) -> None:
         pieces = self._thoughts.pop(task, [])
         if pieces:
             whole = pieces[0].model_copy(update={"text": "".join(piece.text for piece in pieces)})
-            self._pen.put(lambda redaction: did(whole, redaction))
+            self._write(whole)
 
 
 def _task_of(event: CrewEvent) -> str:
@@ -115,7 +141,7 @@ def started(setup: CrewSetup, redaction: Redaction) -> CrewStarted:
             name=member.name,
             skills=redaction.text(member.skills),
             identity=member.proposer.identity,
-            tools=[str(tool.metadata.name) for tool in member.tools],
+            tools=member.tool_names,
         )
         for member in setup.members.values()
     ]
@@ -128,9 +154,10 @@ def started(setup: CrewSetup, redaction: Redaction) -> CrewStarted:
     return CrewStarted(crew=crew, question=[], packages=packages(), redacted=redaction.alters)
 
 
-def did(event: CrewEvent, redaction: Redaction) -> CrewDid:
-    """The crew did something."""
-    about = redaction.event(event.model_dump(mode="json", exclude=_WHEN), _is_name)
+def did(event: CrewEvent, tools: Collection[str], redaction: Redaction) -> CrewDid:
+    """The crew did something; `tools` are those it has: a model may call others by names of its own."""
+    fields = event.model_dump(mode="json", exclude=_WHEN)
+    about = redaction.event(fields, lambda field, value: _named(field, value, tools, redaction))
     return CrewDid(did=_WORDS[type(event)], seconds=event.seconds, about=about)
 
 
@@ -138,43 +165,65 @@ def as_event(line: CrewDid) -> CrewEvent | None:
     """The event that a line tells of; None where this version knows none such, or its fields are others."""
     kind = _KINDS.get(line.did)
     try:
-        return None if kind is None else kind(**line.about, seconds=line.seconds)
-    except ValidationError:
+        event = None if kind is None else kind.model_validate({**line.about, "seconds": line.seconds})
+    except (ValidationError, TypeError):
         return None
+    # What another program wrote may be no plan.
+    return None if isinstance(event, PlanEvent) and _is_no_plan(event.plan) else event
 
 
-def _is_name(field: str, value: str) -> bool:
-    return field in _NAMES or (field in _IDS and _PLAIN_ID.fullmatch(value) is not None)
+def _is_no_plan(plan: Plan) -> bool:
+    return len(plan.levels()) != len(plan.tasks)
 
 
-def ended(outcome: CrewResponse | BaseException, redaction: Redaction) -> CrewEnded:
+def _named(field: str, value: str, tools: Collection[str], redaction: Redaction) -> str | None:
+    """What is written of a name, going by the field it stands in; None where it is no name, but text."""
+    if field in _NAMES or (field in _TOOLS and value in tools):
+        return value
+    return _task_named(value, redaction) if field in _IDS else None
+
+
+def _task_named(name: str, redaction: Redaction) -> str:
+    """A planner may put words into the names of its tasks. Whatever is made of texts, two names stay two."""
+    is_plain = _PLAIN_ID.fullmatch(name) is not None
+    return name if is_plain or redaction.text(name) == name else summary(name)
+
+
+def ended(
+    outcome: CrewResponse | BaseException, so_far: CrewResponse | None, redaction: Redaction
+) -> CrewEnded:
     """A run is over."""
     if isinstance(outcome, CrewResponse):
         return _ended("answered", outcome, None, redaction)
     error = RunError(type=type(outcome).__name__, message=redaction.text(str(outcome)))
-    if isinstance(outcome, CrewTimeoutError):
-        return _ended("timeout", outcome.partial, error, redaction)
+    partial = outcome.partial if isinstance(outcome, CrewTimeoutError) else so_far
+    return _ended(_status(outcome), partial or CrewResponse(text=""), error, redaction)
+
+
+def _status(error: BaseException) -> Status:
+    if isinstance(error, CrewTimeoutError):
+        return "timeout"
     by_someone = (PlanRejectedError, WorkflowCancelledByUser, asyncio.CancelledError)
-    return CrewEnded(status="cancelled" if isinstance(outcome, by_someone) else "failed", error=error)
+    return "cancelled" if isinstance(error, by_someone) else "failed"
 
 
 def _ended(status: Status, response: CrewResponse, error: RunError | None, redaction: Redaction) -> CrewEnded:
-    def named(task: str) -> str:
-        return task if _is_name("task", task) else redaction.text(task)
+    def gap(task: str, agent: str, reason: str, status: int | None = None) -> Gap:
+        return Gap(
+            task=_task_named(task, redaction),
+            agent=agent,
+            reason=redaction.text(reason),
+            status=status,
+        )
 
-    gaps = [
-        Gap(task=named(gone.task), agent=gone.agent, reason=redaction.text(gone.reason), status=gone.status)
-        for gone in response.missing
-    ]
-    cut = {named(one.task): redaction.text(one.cut) for one in response.results if one.cut}
     return CrewEnded(
         status=status,
         text=redaction.text(response.text),
         answered_by=response.answered_by,
         usage=response.usage,
         latency_seconds=response.latency_seconds,
-        missing=gaps,
-        cut=cut,
+        missing=[gap(gone.task, gone.agent, gone.reason, gone.status) for gone in response.missing],
+        cut=[gap(one.task, one.agent, one.cut) for one in response.results if one.cut],
         warnings=len(response.warnings),
         error=error,
     )

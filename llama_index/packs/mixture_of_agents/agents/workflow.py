@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from llama_index.core.base.llms.types import ChatMessage
 from workflows import Context, Workflow, step
-from workflows.events import Event, StopEvent
+from workflows.events import StopEvent
 from workflows.handler import WorkflowHandler
 
 from llama_index.packs.mixture_of_agents.agents.answering import answer
@@ -24,7 +24,6 @@ from llama_index.packs.mixture_of_agents.agents.clock import RunClock
 from llama_index.packs.mixture_of_agents.agents.confirming import ask_for_consent
 from llama_index.packs.mixture_of_agents.agents.events import (
     AggregationEvent,
-    CrewEvent,
     PlanDecisionEvent,
     PlanEvent,
     PlannedEvent,
@@ -43,6 +42,7 @@ from llama_index.packs.mixture_of_agents.agents.planning import Done, Planned
 from llama_index.packs.mixture_of_agents.agents.plans import Plan
 from llama_index.packs.mixture_of_agents.agents.results import TaskResult
 from llama_index.packs.mixture_of_agents.agents.state import CrewState
+from llama_index.packs.mixture_of_agents.agents.stepping import at_hand, ending_the_run, put, taken_in, tell
 from llama_index.packs.mixture_of_agents.agents.working import carry_out
 from llama_index.packs.mixture_of_agents.calls.slots import CallSlots
 from llama_index.packs.mixture_of_agents.errors import (
@@ -130,13 +130,14 @@ class CrewWorkflow(Workflow):
         return contextvars.copy_context().run(begun)
 
     @step
+    @ending_the_run
     async def plan(
         self, ctx: Context[CrewState], ev: RequestEvent
     ) -> PlannedEvent | PlanQuestionEvent | DeadlineEvent:
         """Have a plan made; the deadline's event comes from its timer."""
         live = current_crew()
         state = CrewState(run_id=live.run_id, request=ev.request, history=ev.history, plan=ev.plan)
-        live.begin_trace(self.setup, state.run_id, state.conversation)
+        taken_in(live, state, self.setup)
         planned = Planned(ev.plan)
         if ev.plan is None and self.setup.planning is None:
             planned = Planned(self.setup.only_task(ev.request))
@@ -145,14 +146,15 @@ class CrewWorkflow(Workflow):
                 planned = await _sure(self.setup.planning).plan(ev.request, ev.history)
         missing = [] if planned.missing is None else [planned.missing]
         state = state.changed(plan=planned.plan, missing=missing, spent=planned.usages, plans_made=1)
-        await ctx.store.set_state(state)
-        self._tell(ctx, PlanEvent(plan=_sure(state.plan), faults=planned.faults))
+        await put(ctx, state)
+        tell(ctx, PlanEvent(plan=_sure(state.plan), faults=planned.faults))
         return await self._confirmed(ctx, state)
 
     @step(num_workers=1)
+    @ending_the_run
     async def decide(self, ctx: Context[CrewState], ev: PlanDecisionEvent) -> Decided:
         """Take in what someone says to the plan; the first word counts, later ones find the plan at work."""
-        _, state = await self._at_hand(ctx)
+        _, state = await at_hand(ctx, self.setup)
         if not state.asked:
             return None
         if not ev.approved:
@@ -160,45 +162,47 @@ class CrewWorkflow(Workflow):
         plan = _sure(state.plan) if ev.plan is None else ev.plan.model_copy(update={"source": "edited"})
         wrong = self.setup.faults_of(plan, state.done, state.gone)
         if wrong and state.sent_back < _MOST_SENT_BACK:
-            await ctx.store.set_state(state.changed(sent_back=state.sent_back + 1))
+            await put(ctx, state.changed(sent_back=state.sent_back + 1))
             return PlanQuestionEvent(plan=plan, drawn=plan.as_text(), faults=wrong)
         self.setup.check_plan(plan, state.done, state.gone)
         current_crew().plan_seen()
-        await ctx.store.set_state(state.changed(plan=plan, asked=False))
+        await put(ctx, state.changed(plan=plan, asked=False))
         return PlannedEvent()
 
     @step
+    @ending_the_run
     async def begin(
         self, ctx: Context[CrewState], ev: PlannedEvent
     ) -> WorkEvent | ReplanEvent | AggregationEvent | None:
         """Begin the plan: every task that needs nothing."""
-        _, state = await self._at_hand(ctx)
+        _, state = await at_hand(ctx, self.setup)
         again = state.first_plan is not None
-        self._tell(ctx, PlanEvent(plan=_sure(state.plan), state="again" if again else "confirmed"))
+        tell(ctx, PlanEvent(plan=_sure(state.plan), state="again" if again else "confirmed"))
         return await self._go_on(ctx, state)
 
     @step(num_workers=MOST_TASKS)
+    @ending_the_run
     async def work(self, ctx: Context[CrewState], ev: WorkEvent) -> WorkedEvent:
         """Do one task, when it is its turn among those that may be done at once."""
-        live, state = await self._at_hand(ctx)
+        live, state = await at_hand(ctx, self.setup)
         if live.attended:
             live.questions.go_to(ctx.write_event_to_stream)
         task = _sure(state.plan).task(ev.task)
         with live.work():
             async with self._slots.hold():
                 given = assignment_of(task, self.setup.members[task.agent], state, live)
-                self._tell(ctx, TaskEvent(task=task, absent=list(given.absent)))
+                tell(ctx, TaskEvent(task=task, absent=list(given.absent)))
                 done = await carry_out(
                     given,
                     live.board,
-                    lambda event: self._tell(ctx, event),
+                    lambda event: tell(ctx, event),
                     self.setup.max_retries,
                     self.setup.task_timeout,
                     self.setup.prices,
                 )
         record = done.record
         kept: dict[str, Any] = {"result" if isinstance(record, TaskResult) else "missing": record}
-        self._tell(ctx, ResultEvent(**kept, warnings=done.warnings))
+        tell(ctx, ResultEvent(**kept, warnings=done.warnings))
         return WorkedEvent(task=task.id, **kept, warnings=done.warnings)
 
     @step
@@ -207,19 +211,21 @@ class CrewWorkflow(Workflow):
         current_crew().questions.answer(ev)
 
     @step(num_workers=1)
+    @ending_the_run
     async def settle(
         self, ctx: Context[CrewState], ev: WorkedEvent
     ) -> WorkEvent | ReplanEvent | AggregationEvent | None:
         """Take in one outcome, and begin what it was waited for by."""
-        _, state = await self._at_hand(ctx)
+        _, state = await at_hand(ctx, self.setup)
         return await self._go_on(ctx, state.settled(ev.result, ev.missing, ev.warnings))
 
     @step
+    @ending_the_run
     async def plan_again(
         self, ctx: Context[CrewState], ev: ReplanEvent
     ) -> PlannedEvent | PlanQuestionEvent | WorkEvent | ReplanEvent | AggregationEvent | None:
         """Have a second plan made for what failed, and what waits for it."""
-        live, state = await self._at_hand(ctx)
+        live, state = await at_hand(ctx, self.setup)
         with live.work():
             done = Done(state.results, state.failed)
             planned = await _sure(self.setup.planning).plan_again(state.request, state.history, done)
@@ -228,35 +234,32 @@ class CrewWorkflow(Workflow):
             gone = [planned.missing] if planned.missing is not None else []
             return await self._go_on(ctx, state.changed(missing=[*state.missing, *gone]))
         state = state.planned_again(planned.plan)
-        await ctx.store.set_state(state)
-        self._tell(ctx, PlanEvent(plan=_sure(state.plan), faults=planned.faults))
+        await put(ctx, state)
+        tell(ctx, PlanEvent(plan=_sure(state.plan), faults=planned.faults))
         return await self._confirmed(ctx, state)
 
     @step
+    @ending_the_run
     async def aggregate(self, ctx: Context[CrewState], ev: AggregationEvent) -> StopEvent:
         """Answer, and stop."""
-        live, state = await self._at_hand(ctx)
+        live, state = await at_hand(ctx, self.setup)
+        # Here, and not when the run is wound up: a loop that stops with the run would cut that short.
+        await live.close_memories()
         with live.work():
-            response = await answer(self.setup, state, live, lambda event: self._tell(ctx, event))
+            response = await answer(self.setup, state, live, lambda event: tell(ctx, event))
         live.ended(response)
         return StopEvent(result=response)
 
     @step
+    @ending_the_run
     async def expire(self, ctx: Context[CrewState], ev: DeadlineEvent) -> StopEvent:
         """The run's time is up: fail it, which cancels every call in flight."""
-        live, state = await self._at_hand(ctx)
+        live, state = await at_hand(ctx, self.setup)
         raise CrewTimeoutError(
             f"The crew had no answer after its timeout of {self.setup.timeout:g} s. Raise `timeout`, or set "
             "`task_timeout` so that slow tasks are not waited for. What was there is in `.partial`.",
             partial=state.response(live),
         )
-
-    async def _at_hand(self, ctx: Context[CrewState]) -> tuple[LiveCrew, CrewState]:
-        """The run's live side, and what it has come to."""
-        live, state = current_crew(), await ctx.store.get_state()
-        # Of a run that was put away, and has been taken up again.
-        live.begin_trace(self.setup, state.run_id, state.conversation)
-        return live, state
 
     async def _confirmed(self, ctx: Context[CrewState], state: CrewState) -> PlannedEvent | PlanQuestionEvent:
         """The plan, once whoever is to be asked agrees to it."""
@@ -265,13 +268,13 @@ class CrewWorkflow(Workflow):
             return PlannedEvent()
         live.show_plan()
         if self.setup.confirm == "events":
-            await ctx.store.set_state(state.changed(asked=True))
+            await put(ctx, state.changed(asked=True))
             return PlanQuestionEvent(plan=plan, drawn=plan.as_text())
         changed = await ask_for_consent(self.setup.confirm, plan)
         live.plan_seen()
         if changed is not plan:
             self.setup.check_plan(changed, state.done, state.gone)
-            await ctx.store.set_state(state.changed(plan=changed))
+            await put(ctx, state.changed(plan=changed))
         return PlannedEvent()
 
     async def _go_on(
@@ -280,21 +283,13 @@ class CrewWorkflow(Workflow):
         """Begin every task that may; with none, and none in work, see what is left to do."""
         turn = state.turn(self.setup.replans)
         for missing in turn.lost:
-            self._tell(ctx, ResultEvent(missing=missing))
-        await ctx.store.set_state(state.taken(turn))
+            tell(ctx, ResultEvent(missing=missing))
+        await put(ctx, state.taken(turn))
         for task in turn.begin:
             ctx.send_event(WorkEvent(task=task.id))
         if turn.then == "plan again":
             return ReplanEvent()
         return AggregationEvent() if turn.then == "answer" else None
-
-    def _tell(self, ctx: Context[CrewState], event: Event) -> None:
-        """Write an event to the run's stream and its trace, with which run it is and when."""
-        live = current_crew()
-        when = {"run_id": live.run_id, "seconds": round(live.clock.elapsed(), 6)}
-        dated = event.model_copy(update=when) if isinstance(event, CrewEvent) else event
-        ctx.write_event_to_stream(dated)
-        live.happened(dated)
 
 
 def _request(request: Any, history: Sequence[ChatMessage], plan: Plan | None) -> RequestEvent:

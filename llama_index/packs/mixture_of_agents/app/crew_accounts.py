@@ -5,9 +5,10 @@ It knows records and events, and neither terminals nor files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from llama_index.packs.mixture_of_agents.agents.narration import told
+from llama_index.packs.mixture_of_agents.agents.events import AnswerEvent, PlanEvent
+from llama_index.packs.mixture_of_agents.agents.narration import planned, told
 from llama_index.packs.mixture_of_agents.agents.tracing import as_event
 from llama_index.packs.mixture_of_agents.app.accounts import BAD, HEADING, QUIET, Line, in_words
 from llama_index.packs.mixture_of_agents.records.traces.crew_records import CrewRecord
@@ -26,18 +27,21 @@ def crew_account(run: CrewRecord) -> Iterator[Line]:
         yield Line(f"[{message.role.value}] {message.content or '(no text)'}")
     yield Line("")
     yield Line(f"what {run.crew.name} did", HEADING)
-    for did in run.did:
-        if did.did != "answer":  # which follows in full
-            yield from _done(did)
+    yield from _done(run.did)
     yield from _end(run)
 
 
-def _done(did: CrewDid) -> Iterator[Line]:
-    event = as_event(did)
-    # Of a later version, say.
-    line = f"{did.seconds:7.2f} s  {did.did}" if event is None else told(event)
-    if line:
-        yield Line(line)
+def _done(did: Sequence[CrewDid]) -> Iterator[Line]:
+    has_plan = False
+    for one in did:
+        event = as_event(one)
+        if event is None:  # of a later version, say
+            yield Line(f"{one.seconds:7.2f} s  {one.did}")
+        elif isinstance(event, PlanEvent) and not has_plan:
+            has_plan = True  # where the run was taken up again, it was made before
+            yield Line(planned(event))
+        elif not isinstance(event, AnswerEvent) and (line := told(event)):  # the answer follows in full
+            yield Line(line)
 
 
 def _end(run: CrewRecord) -> Iterator[Line]:
@@ -49,8 +53,8 @@ def _end(run: CrewRecord) -> Iterator[Line]:
     for gone in ended.missing:
         status = "" if gone.status is None else f" (HTTP {gone.status})"
         yield Line(f"missing: {gone.agent}, {gone.task}: {gone.reason}{status}", BAD)
-    for task, why in ended.cut.items():
-        yield Line(f"not all that was wanted: {task}: {why}", BAD)
+    for one in ended.cut:
+        yield Line(f"not all that was wanted: {one.agent}, {one.task}: {one.reason}", BAD)
     if ended.warnings:
         yield Line(f"texts that looked like orders to a model: {ended.warnings}", BAD)
     if ended.error is not None:

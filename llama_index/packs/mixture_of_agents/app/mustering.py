@@ -164,7 +164,9 @@ def _crew_of_named(
 
 
 def _trace(order: CrewOrder) -> Trace | None:
-    return Trace(folder=order.trace_dir or FOLDER, redact=order.redact) if order.trace else None
+    if order.plan_only or not order.trace:
+        return None
+    return Trace(folder=order.trace_dir or FOLDER, redact=order.redact)
 
 
 def _named(model: str | None) -> Any:

@@ -67,9 +67,9 @@ def mixture_run(named: str | None, run_id: str | None) -> RunRecord:
     """One run of a mixture; the arguments and the error are `any_run`'s."""
     path, wanted = _place(named, run_id)
     found = traces_at(path)
-    if wanted is not None and not any(run.run_id.startswith(wanted) for run in found.runs):
+    if not any(wanted is None or run.run_id.startswith(wanted) for run in found.runs):
         for crew in found.crews:
-            if crew.run_id.startswith(wanted):
+            if wanted is None or crew.run_id.startswith(wanted):
                 raise TraceError(
                     f"The run {crew.run_id} is a crew's, and this is for runs of mixtures. `moa trace show "
                     f"{crew.run_id[:8]}` tells it."

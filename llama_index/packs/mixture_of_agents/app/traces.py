@@ -149,8 +149,10 @@ def show_stats(path: str | None, as_json: bool) -> None:
     if as_json:
         _print_json({**stats.model_dump(mode="json"), "crews": crews.model_dump(mode="json")})
         return
-    rows = [_model_columns(model) for model in (*stats.models, stats.all)]
-    if sys.stdout.isatty():
+    rows = [_model_columns(model) for model in (*stats.models, stats.all)] if stats.runs else []
+    if not rows:
+        pass
+    elif sys.stdout.isatty():
         _print_table(_MODEL_HEAD, rows)
     else:
         _print("\n".join("\t".join(row) for row in (_MODEL_HEAD, *rows)))
@@ -179,7 +181,7 @@ def _cost(known: float, unpriced: int) -> str:
 
 
 def _summary(stats: Stats, crews: CrewStats) -> list[str]:
-    lines = [_counted("runs", stats.runs)]
+    lines = [_counted("runs", stats.runs)] if stats.runs else []
     if stats.votes.agreement is not None:
         lines.append(
             f"votes: {stats.votes.runs} runs; the winner has {stats.votes.agreement:.0%} of the proposals on "

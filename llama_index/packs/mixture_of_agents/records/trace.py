@@ -1,8 +1,8 @@
-"""The trace of a run: what was asked, what came back, how it ended, one line of JSON for each.
+"""The trace of a run, of a mixture or of a crew: what was done, and how it ended, a line of JSON for each.
 
 Lines are written as things happen, so a killed run leaves a readable trace. The event loop only hands them
 over; a thread puts them into words and writes. What cannot be written costs a warning, never the run.
-`traces.schema` says what the lines hold. It knows nothing of how a mixture is run.
+`traces.schema` and `crew_schema` say what the lines hold. It knows nothing of how a mixture is run.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Trace:
-    """Writes down each run of the mixtures it is given to: `MixtureOfAgentsPack(..., trace=Trace())`.
+    """Writes down each run of the mixture or crew it is given to: `MixtureOfAgentsPack(..., trace=Trace())`.
 
     Args:
         path: A file to append every run to; None for a file of its own for each run, in `folder`.
@@ -83,10 +83,11 @@ class Trace:
 
     def pen(self, run_id: str) -> Pen:
         """What a run that begins now writes with, of a mixture or of a crew."""
-        path = self.path or self.folder / _file_name(self._clock(), run_id)
+        now = self._clock()
+        path = self.path or self.folder / _file_name(now, run_id)
         # Absolute, so that a process that moves elsewhere during the run leaves it in one piece.
         writer = RunWriter(path.absolute(), run_id, self._redaction, self._warn)
-        return Pen(writer, self._appender, self._clock)
+        return Pen(writer, self._appender, self._clock, now)
 
     def _warn(self, path: Path, error: OSError) -> None:
         if self._warned:
@@ -129,7 +130,7 @@ class RunTrace:
     def __init__(self, start: RunStart, pen: Pen) -> None:
         self._pen = pen
         mixture = start.mixture
-        pen.put(lambda redaction: started(mixture, packages(), redaction), start.messages)
+        pen.begin(lambda redaction: started(mixture, packages(), redaction), start.messages)
 
     @property
     def path(self) -> Path:

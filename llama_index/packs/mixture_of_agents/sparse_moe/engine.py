@@ -7,7 +7,6 @@ text and no LlamaIndex.
 
 from __future__ import annotations
 
-import atexit
 import threading
 import time
 import weakref
@@ -23,7 +22,7 @@ from llama_index.packs.mixture_of_agents.errors import (
     QueueFullError,
     SparseMoEError,
 )
-from llama_index.packs.mixture_of_agents.sparse_moe.interrupting import interrupt
+from llama_index.packs.mixture_of_agents.sparse_moe.interrupting import interrupt_at_exit, is_done
 from llama_index.packs.mixture_of_agents.sparse_moe.requests import (
     EngineStats,
     FinishReason,
@@ -92,7 +91,7 @@ class _Worker:
             thread = threading.Thread(target=self.run, name="sparse-moe-engine", daemon=True)
             thread.start()
             self._thread = thread
-            atexit.register(self.close_at_exit)
+            interrupt_at_exit(thread, self.close)
 
     def cancel(self, ticket: Ticket) -> None:
         ticket.cancelled.set()
@@ -115,12 +114,6 @@ class _Worker:
         elif self._thread is not threading.current_thread():
             self._thread.join()
 
-    def close_at_exit(self) -> None:
-        # A load or a prefill of minutes must not hold up the end of the process.
-        self.close()
-        if self._thread is not None:
-            interrupt(self._thread)
-
     def stats(self) -> EngineStats:
         with self._changed:
             schedule, active, waiting = self._schedule, len(self._active), len(self._waiting)
@@ -142,7 +135,7 @@ class _Worker:
                 self._step()
         finally:
             self._abandon_all()
-            atexit.unregister(self.close_at_exit)
+            is_done(threading.current_thread())
 
     def _has_work(self) -> bool:
         with self._changed:
@@ -291,7 +284,7 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._worker = _Worker(load, max_waiting, prefix_bytes, clock)
-        # Not at exit: there the worker's own hook also waits for the step under way.
+        # Not at exit: there the worker's thread is also waited for.
         weakref.finalize(self, self._worker.close).atexit = False
 
     def submit(self, request: GenerationRequest, listener: Listener) -> RequestHandle:

@@ -17,12 +17,12 @@ from llama_index.packs.mixture_of_agents.records.traces.crew_schema import (
     CrewFacts,
     CrewStarted,
 )
-from llama_index.packs.mixture_of_agents.records.traces.run_records import RunStatus, last_asked
+from llama_index.packs.mixture_of_agents.records.traces.run_records import Recorded, RunStatus
 from llama_index.packs.mixture_of_agents.results import Usage
 
 
 @dataclass
-class CrewRecord:
+class CrewRecord(Recorded):
     """One run of a crew, as its trace tells it.
 
     Attributes:
@@ -57,16 +57,6 @@ class CrewRecord:
             return "unfinished"
         lacks = self.ended.missing or self.ended.cut
         return "degraded" if self.ended.status == "answered" and lacks else self.ended.status
-
-    @property
-    def answer(self) -> str:
-        """The answer; empty where there is none."""
-        return "" if self.ended is None else self.ended.text
-
-    @property
-    def question_text(self) -> str:
-        """What was requested, as text."""
-        return last_asked(self.question)
 
     @property
     def tasks(self) -> int:

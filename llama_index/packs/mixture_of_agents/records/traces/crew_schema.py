@@ -90,12 +90,12 @@ class CrewDid(BaseModel):
 
 
 class Gap(BaseModel):
-    """A task without a result.
+    """A task without a result, or with one that lacks something.
 
     Attributes:
         task: Its name in the plan; "plan" and "answer" are the planner's and the aggregator's calls.
         agent: Who was to do it.
-        reason: Why there is none.
+        reason: Why.
         status: The HTTP status where there was one.
     """
 
@@ -117,7 +117,7 @@ class CrewEnded(BaseModel):
         usage: The whole run's use; after a timeout, that of what was done by then.
         latency_seconds: Wall time, without the time a person took.
         missing: Every task without a result, and calls that failed.
-        cut: Tasks whose results lack something, and what.
+        cut: Tasks whose results lack something, and why.
         warnings: How many texts looked like orders to a model.
         error: What ended it, where there is no answer.
     """
@@ -131,6 +131,6 @@ class CrewEnded(BaseModel):
     usage: Usage = Usage()
     latency_seconds: float = 0.0
     missing: list[Gap] = Field(default_factory=list)
-    cut: dict[str, str] = Field(default_factory=dict)
+    cut: list[Gap] = Field(default_factory=list)
     warnings: int = 0
     error: RunError | None = None

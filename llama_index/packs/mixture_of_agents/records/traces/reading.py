@@ -266,7 +266,8 @@ class _OpenRun:
 def _take_of_crew(run: CrewRecord, moment: datetime, entry: Entry) -> None:
     if isinstance(entry, CrewDid):
         run.did.append(entry)
-    elif isinstance(entry, CrewEnded):
+    elif isinstance(entry, CrewEnded) and run.ended is None:
+        # Of a run that was taken up again and has ended, another part may end later.
         run.ended, run.ended_at = entry, moment
 
 

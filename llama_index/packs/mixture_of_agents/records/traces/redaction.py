@@ -103,7 +103,7 @@ def cleaned(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None  # JSON has no other
     if isinstance(value, Mapping):
-        return {str(key): _cleaned_field(str(key), held) for key, held in value.items()}
+        return {scrubbed(str(key)): _cleaned_field(str(key), held) for key, held in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [cleaned(held) for held in value]
     if isinstance(value, BaseModel):
@@ -191,37 +191,48 @@ class Redaction:
             for name, held in details.items()
         }
 
-    def event(self, fields: Mapping[str, Any], is_name: Callable[[str, str], bool]) -> dict[str, Any]:
+    def event(self, fields: Mapping[str, Any], named: Callable[[str, str], str | None]) -> dict[str, Any]:
         """What happened, as JSON, cleaned; texts may stand anywhere in it.
 
         Args:
             fields: Its fields.
-            is_name: Of a field and what stands in it, at any depth: whether that is a name, which stays. What
-                a tool was called with (`arguments`) may have fields of the same names, and is text.
+            named: Of a field and what stands in it, at any depth: what is written of it where it is a name;
+                None for a text. What a tool was called with (`arguments`) is text in any field.
         """
         plain: dict[str, Any] = cleaned(fields)
-        return plain if self._rewrite is None else self._of_event(plain, "", is_name)
+        return plain if self._rewrite is None else self._of_event(plain, "", named)
 
-    def _of_event(self, value: Any, field: str, is_name: Callable[[str, str], bool]) -> Any:
+    def _of_event(self, value: Any, field: str, named: Callable[[str, str], str | None]) -> Any:
+        if field == "arguments":
+            return self._arguments(value)
         if isinstance(value, dict):
-            inside = _is_no_name if field == "arguments" else is_name
-            return {name: self._of_event(held, name, inside) for name, held in value.items()}
+            return {name: self._of_event(held, name, named) for name, held in value.items()}
         if isinstance(value, list):
-            return [self._of_event(held, field, is_name) for held in value]
-        stays = not isinstance(value, str) or is_name(field, value)
-        return value if stays else self.text(value)
+            return [self._of_event(held, field, named) for held in value]
+        if not isinstance(value, str):
+            return value
+        name = named(field, value)
+        return self.text(value) if name is None else name
+
+    def _arguments(self, value: Any) -> Any:
+        """What a tool was called with: all of it, the names of its fields too, may be a model's words."""
+        if self._whole:
+            return {"redacted": summary(json.dumps(value))} if value else value
+        if isinstance(value, dict):
+            return {self.text(str(name)): self._arguments(held) for name, held in value.items()}
+        if isinstance(value, list):
+            return [self._arguments(held) for held in value]
+        return self.text(value) if isinstance(value, str) else value
 
     def _rewritten(self, value: Any, field: str = "", kept: frozenset[str] = frozenset()) -> Any:
         if isinstance(value, str):
             stays = field in kept or field.endswith("mimetype")
             return value if stays or self._rewrite is None else self._rewrite(value)
+        if field == "arguments" and isinstance(value, dict):
+            return self._arguments(value)
         if isinstance(value, dict):
             return {name: self._rewritten(held, name, kept) for name, held in value.items()}
         return [self._rewritten(held, field, kept) for held in value] if isinstance(value, list) else value
-
-
-def _is_no_name(field: str, value: str) -> bool:
-    return False
 
 
 def _content(block: Mapping[str, Any]) -> str:

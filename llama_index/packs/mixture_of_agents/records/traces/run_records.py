@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 
@@ -71,8 +71,26 @@ class CallRecord:
         return Usage() if self.outcome is None else self.outcome.usage
 
 
+class Recorded:
+    """What a run, of a mixture or of a crew, tells in the same way."""
+
+    question: list[ChatMessage]
+    ended: Any
+
+    @property
+    def answer(self) -> str:
+        """The answer; empty where there is none."""
+        return "" if self.ended is None else str(self.ended.text)
+
+    @property
+    def question_text(self) -> str:
+        """What the caller said last, as text."""
+        asked = [message for message in self.question if message.role == MessageRole.USER] or self.question
+        return (asked[-1].content or "") if asked else ""
+
+
 @dataclass
-class RunRecord:
+class RunRecord(Recorded):
     """One run, as its trace tells it.
 
     Attributes:
@@ -113,16 +131,6 @@ class RunRecord:
             return "unfinished"
         return "degraded" if self.ended.status == "answered" and self.ended.missing else self.ended.status
 
-    @property
-    def answer(self) -> str:
-        """The answer; empty where there is none."""
-        return "" if self.ended is None else self.ended.text
-
-    @property
-    def question_text(self) -> str:
-        """What the caller said last, as text."""
-        return last_asked(self.question)
-
     def proposals(self, layer: int) -> list[Proposal]:
         """What was proposed in a round, in proposer order."""
         calls = [call for call in self.calls if call.asked.task == "propose" and call.asked.layer == layer]
@@ -140,12 +148,6 @@ class RunRecord:
         return Usage.total(call.spent for call in self.calls)
 
 
-def last_asked(conversation: Sequence[ChatMessage]) -> str:
-    """What the caller said last, as text."""
-    asked = [message for message in conversation if message.role == MessageRole.USER] or conversation
-    return (asked[-1].content or "") if asked else ""
-
-
 class _Named(Protocol):
     run_id: str
 
@@ -156,14 +158,16 @@ NamedRun = TypeVar("NamedRun", bound=_Named)
 def choose_run(runs: Sequence[NamedRun], run_id: str | None) -> NamedRun:
     """The run of that id, or of an id that begins so; None for the only one.
 
+    A run that was taken up again has several records, of which the last one tells how it ended.
+
     Raises:
         TraceError: There is none, or there are several.
     """
     found = [run for run in runs if run_id is None or run.run_id.startswith(run_id)]
     exact = [run for run in found if run.run_id == run_id]
-    chosen = exact[-1:] or found
+    chosen = {run.run_id: run for run in exact or found}
     if len(chosen) == 1:
-        return chosen[0]
-    ids = ", ".join(run.run_id for run in list(runs)[:20]) or "none"
+        return next(iter(chosen.values()))
+    ids = ", ".join(list(dict.fromkeys(run.run_id for run in runs))[:20]) or "none"
     what = "are several runs" if chosen else "is no such run"
     raise TraceError(f"There {what}{f' for {run_id!r}' if run_id else ''}. Say which, of these: {ids}.")

@@ -116,12 +116,13 @@ class CrewStats(BaseModel):
 
 
 def crew_stats_of(runs: Sequence[CrewRecord]) -> CrewStats:
-    """Count what runs of crews took."""
-    usages = [run.spent for run in runs]
+    """Count what runs of crews took; one that was taken up again is one."""
+    last = list({run.run_id: run for run in runs}.values())
+    usages = [run.spent for run in last]
     return CrewStats(
-        runs=_by_status([run.status for run in runs]),
+        runs=_by_status([run.status for run in last]),
         tasks=sum(run.tasks for run in runs),
-        missing=sum(len(run.ended.missing) for run in runs if run.ended is not None),
+        missing=sum(len(run.ended.missing) for run in last if run.ended is not None),
         prompt_tokens=_known(usage.prompt_tokens for usage in usages),
         completion_tokens=_known(usage.completion_tokens for usage in usages),
         cost_usd=_known(usage.cost_usd for usage in usages),

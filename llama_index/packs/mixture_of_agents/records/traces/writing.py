@@ -110,10 +110,13 @@ class Pen:
         writer: Writes it down.
         appender: Runs the writer.
         clock: Seconds since 1970.
+        began: When the run did, by that clock.
     """
 
-    def __init__(self, writer: RunWriter, appender: Appender, clock: Callable[[], float]) -> None:
-        self._writer, self._appender, self._clock = writer, appender, clock
+    def __init__(
+        self, writer: RunWriter, appender: Appender, clock: Callable[[], float], began: float
+    ) -> None:
+        self._writer, self._appender, self._clock, self._began = writer, appender, clock, began
 
     @property
     def path(self) -> Path:
@@ -127,7 +130,16 @@ class Pen:
             make: Makes the line, in the thread that writes.
             messages: What it speaks of.
         """
-        moment, writer = self._clock(), self._writer
+        self._put(self._clock(), make, messages)
+
+    def begin(self, make: Callable[[Redaction], Entry], messages: Sequence[ChatMessage]) -> None:
+        """Have its first line written; the arguments are `put`'s."""
+        self._put(self._began, make, messages)
+
+    def _put(
+        self, moment: float, make: Callable[[Redaction], Entry], messages: Sequence[ChatMessage]
+    ) -> None:
+        writer = self._writer
         self._appender.put(lambda: writer.write(moment, make, messages))
 
     def drain(self) -> None:
