@@ -45,7 +45,7 @@ async def run(notebook: Notebook, run_id: str, question: str, script: list[ChatM
     """One run of the agent; gives what its model was sent first."""
     model = ScriptedLLM([*script, "Done."], is_function_calling_model=True)
     tools = MemoryTools(notebook, "helper", run_id=run_id).tools()
-    agent = FunctionAgent(name="helper", tools=tools, llm=model)
+    agent = FunctionAgent(name="helper", tools=[*tools], llm=model)
     async with RunMemory(run_id, notebook=notebook) as memory:
         await agent.run(question, memory=memory.of("helper"))
     return model.calls[0].text

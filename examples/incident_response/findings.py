@@ -7,6 +7,7 @@ about a generated bundle is read by `compare` alone, for the one who marks the w
 from __future__ import annotations
 
 import json
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,8 @@ class Findings(BaseModel):
 
     def lines(self) -> list[str]:
         """Every log line the findings rest on, each once."""
-        parts = [line for part in (*self.path, *self.signs) for line in part.lines]
-        return list(dict.fromkeys(parts))
+        steps, signs = (step.lines for step in self.path), (sign.lines for sign in self.signs)
+        return list(dict.fromkeys(chain.from_iterable((*steps, *signs))))
 
 
 class Comparison(BaseModel):
@@ -165,7 +166,7 @@ def compare(found: Findings, truth: dict[str, Any] | str | Path) -> Comparison:
     told: dict[str, Any] = (
         truth if isinstance(truth, dict) else json.loads(Path(truth).read_text(encoding="utf-8"))
     )
-    pairs = {
+    pairs: dict[str, tuple[set[Any], set[Any]]] = {
         "hosts": (set(found.hosts), set(told["hosts"])),
         "accounts": (set(found.accounts), set(told["accounts"])),
         "edges": ({_edge(step.model_dump()) for step in found.path}, {_edge(step) for step in told["path"]}),

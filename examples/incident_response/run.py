@@ -22,18 +22,18 @@ from examples.incident_response.findings import compare
 from examples.incident_response.generate import QUESTION, SCENARIOS, generate
 from examples.incident_response.tools import IncidentTools
 from llama_index.packs.mixture_of_agents.agents import Crew, CrewResponse, Plan
-from llama_index.packs.mixture_of_agents.agents.narration import told
+from llama_index.packs.mixture_of_agents.agents.narration import Narrator
 
 LOCAL = "local"
 
 
 async def look_into(crew: Crew, question: str, show: bool = True) -> CrewResponse:
     """Ask the crew, and show what it does as it does it."""
+    narrator = Narrator()
     async for item in crew.astream(question):
         if isinstance(item, CrewResponse):
             return item
-        line = told(item)
-        if show and line:
+        for line in narrator.lines(item) if show else ():
             print(line, flush=True)
     raise RuntimeError("the crew ended without an answer")
 
@@ -49,7 +49,7 @@ def model_named(name: str) -> Any:
 
     view = view_for()
     try:
-        return local_model(view, repeats=True)
+        return local_model(view, words_facts=True)
     finally:
         view.close()
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llama_index.core.base.llms.types import ChatMessage
 from workflows.context import JsonSerializer
 
 from llama_index.packs.mixture_of_agents import (
@@ -18,6 +19,7 @@ from llama_index.packs.mixture_of_agents import (
     MixtureError,
     MixtureOfAgentsPack,
     ProgressEvent,
+    Proposer,
 )
 from llama_index.packs.mixture_of_agents.agents import Crew, CrewResponse, Member, Plan, Task, ToolUse
 from llama_index.packs.mixture_of_agents.agents.events import (
@@ -290,7 +292,7 @@ async def test_whoever_leaves_cancels_the_run() -> None:
     assert slow.in_flight == 0
 
 
-@pytest.mark.parametrize("request_", ["", "  ", None, 7])
+@pytest.mark.parametrize("request_", ["", "  ", None])
 async def test_an_empty_request_is_refused_before_any_call(request_: Any) -> None:
     with pytest.raises(ConfigurationError, match="request is empty"):
         await crew_of(plans=[]).arun(request_)
@@ -463,3 +465,19 @@ async def test_a_call_that_cancels_itself_is_not_said_to_be_late() -> None:
 
     response = await crew_of(plans=ScriptedLLM(gone, model="planner")).arun("So?")
     assert [str(one) for one in response.missing] == ["planner, plan: was cancelled"]
+
+
+def test_what_cannot_be_asked_as_an_agent_is_refused_with_what_can() -> None:
+    pack = MixtureOfAgentsPack(ScriptedLLM("j"), [ScriptedLLM("a"), ScriptedLLM("b")], num_layers=2)
+    with pytest.raises(ConfigurationError, match=r"Pass its as_llm\(\)"):
+        Member("mixed", "knows", pack)
+    with pytest.raises(ConfigurationError, match="Pass its workflow"):
+        Proposer(crew_of())
+    Proposer(crew_of().workflow)
+    Member("mixed", "knows", pack.as_llm())
+
+
+@pytest.mark.parametrize("request_", [7, ["So?"], ChatMessage(content="So?")])
+def test_a_request_that_is_no_text_is_refused_as_what_it_is(request_: Any) -> None:
+    with pytest.raises(ConfigurationError, match="A request must be a text; found"):
+        crew_of().run(request_)

@@ -13,7 +13,7 @@ from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from pydantic import PrivateAttr
 
-from llama_index.packs.mixture_of_agents import ConfigurationError
+from llama_index.packs.mixture_of_agents import ConfigurationError, MixtureError
 from llama_index.packs.mixture_of_agents.agents import Crew, CrewResponse, Member, ToolUse
 from llama_index.packs.mixture_of_agents.agents.memory_notebook import Notebook
 from llama_index.packs.mixture_of_agents.agents.results import TaskResult
@@ -233,3 +233,37 @@ def test_a_crew_in_which_nobody_writes_an_answer_has_none_to_check_or_hold(name:
     with pytest.raises(ConfigurationError, match=rf"the {name} of 'crew' is of the answer.*Member"):
         Crew([member("logs")], **settings)
     Crew([member("logs")], aggregator=ScriptedLLM("x"), **settings)
+
+
+def nowhere(host: str) -> str:
+    """Look where nothing is."""
+    raise ValueError("no such host")
+
+
+async def test_where_every_tool_failed_no_words_can_stand() -> None:
+    use = ToolUse("nowhere", {"host": "x"})
+    one = member("logs", "It is up.", tools=[nowhere], always=[use], check=lambda text, sources: "")
+    told = await followed(crew_of([one], plan_text(("t1", "logs", [])), replans=False, max_retries=0))
+    (missing,) = told.response.missing
+    assert "nothing was found (" in missing.reason
+    assert "no such host" in missing.reason
+
+
+async def test_an_answer_that_nothing_could_check_is_not_asked_for() -> None:
+    answer = ScriptedLLM("It is up.", model="aggregator")
+    down = member("logs", [RuntimeError("down")])
+    plan = plan_text(("t1", "logs", []))
+    crew = crew_of([down], plan, answer, replans=False, max_retries=0, check=lambda text, sources: "")
+    with pytest.raises(MixtureError, match="Nobody of the crew had an answer"):
+        await crew.arun("So?")
+    assert not answer.calls
+
+
+async def test_an_answer_that_cannot_stand_gives_way_to_what_was_put_in_words() -> None:
+    plain = member("intel", "Nothing is known of it.")
+    found = member("logs", [RuntimeError("down")], tools=[look], always=[USE])
+    plan = plan_text(("t1", "logs", []), ("t2", "intel", []))
+    crew = crew_of([found, plain], plan, replans=False, max_retries=0, check=lambda text, sources: "no")
+    response = await crew.arun("So?")
+    assert [one.is_worded for one in response.results] == [False, True]
+    assert response.text == "intel (t2):\nNothing is known of it."

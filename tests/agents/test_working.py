@@ -202,7 +202,7 @@ async def test_a_model_without_functions_becomes_a_react_agent() -> None:
 
 async def test_an_agent_that_calls_for_ever_is_cut_and_words_what_it_has() -> None:
     def script(messages: Any) -> Any:
-        spent = "used all the tool calls" in str(messages[-1].content)
+        spent = "used all the turns and tool calls" in str(messages[-1].content)
         return "As far as I came: up." if spent else calls("look")
 
     one = member("logs", function_llm(script), tools=[look], max_iterations=4)
@@ -362,3 +362,20 @@ async def test_a_task_beyond_its_time_keeps_what_was_found() -> None:
     assert isinstance(record, TaskResult)
     assert record.text == "look: a is up"
     assert "no result within its timeout of 0.4 s" in record.cut
+
+
+async def test_a_tool_that_answers_by_itself_answers_without_markers() -> None:
+    tool = FunctionTool.from_defaults(look, return_direct=True)
+    _, record = await done(member("logs", function_llm([calls("look")]), tools=[tool]))
+    assert isinstance(record, TaskResult)
+    assert (record.text, record.observations[0].output) == ("WS01 is up", "WS01 is up")
+
+
+async def test_without_a_single_result_the_aggregator_is_told_so() -> None:
+    answer = ScriptedLLM("Nothing could be looked up.", model="aggregator")
+    one = member("logs", [RuntimeError("down")])
+    plan = plan_text(("t1", "logs", []))
+    response = await crew_of([one], plan, answer, replans=False, max_retries=0).arun("So?")
+    assert response.degraded
+    assert "none of them brought a result" in answer.calls[0].text
+    assert "No result came from: logs (t1)" in answer.calls[0].text

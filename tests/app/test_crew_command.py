@@ -333,6 +333,32 @@ def small(monkeypatch: pytest.MonkeyPatch, script: Callable[[Any], Any]) -> Scri
     return llm
 
 
+def test_where_not_all_groups_are_looked_at_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm = small(monkeypatch, lambda messages: "City19 has 1")
+    rows = "\n".join(f"City{number:02},{20 - number}" for number in range(20))
+    (tmp_path / "cities.csv").write_text(f"city,sales\n{rows}\n")
+    (tmp_path / "a_first.csv").write_text("")
+    out = tmp_path / "charts"
+    words = ("--data", tmp_path, "--json", "--out", out, "--yes")
+    response = json.loads(moa("crew", "Which city has the lowest sales?", *words).stdout)
+    seen = [one["output"] for result in response["results"] for one in result["observations"]]
+    assert any("all groups, of which the 12 least were looked at\n20" in output for output in seen)
+    assert any("City19 | 1\nCity18 | 2" in output for output in seen)
+    assert all("a_first" not in str(result["observations"]) for result in response["results"])
+    assert len(llm.calls) == 4
+
+
+def test_nothing_to_look_at_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    llm = small(monkeypatch, lambda messages: "so")
+    (tmp_path / "empty.csv").write_text("")
+    result = moa("crew", "So?", "--data", tmp_path / "empty.csv")
+    assert result.exit_code == 2
+    assert "--data has nothing in it" in result.stderr
+    assert not llm.calls
+
+
 def test_a_small_model_only_words_what_was_found(
     sales: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

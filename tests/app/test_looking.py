@@ -24,13 +24,22 @@ TABLES = {
     [
         (
             "Which region has the highest revenue?",
-            'SELECT "region", sum("revenue") AS "sum of revenue" FROM "sales" '
+            'SELECT "region", round(sum("revenue"), 4) AS "sum of revenue" FROM "sales" '
             "GROUP BY 1 ORDER BY 2 DESC LIMIT 12",
         ),
         (
             "What are mean units by month?",
-            'SELECT "soldIn_month", avg("unit_count") AS "avg of unit_count" FROM "sales" '
+            'SELECT "soldIn_month", round(avg("unit_count"), 4) AS "avg of unit_count" FROM "sales" '
             "GROUP BY 1 ORDER BY 2 DESC LIMIT 12",
+        ),
+        (
+            "Which region has the lowest unit count?",
+            'SELECT "region", count(*) AS "count" FROM "sales" GROUP BY 1 ORDER BY 2 ASC LIMIT 12',
+        ),
+        (
+            "Which region sold the fewest units?",
+            'SELECT "region", sum("unit_count") AS "sum of unit_count" FROM "sales" '
+            "GROUP BY 1 ORDER BY 2 ASC LIMIT 12",
         ),
         (
             "How many sales are there in each region?",

@@ -8,6 +8,7 @@ import random
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 
@@ -17,6 +18,7 @@ from examples.incident_response.generate import QUESTION, generate
 from examples.incident_response.logs import LOGS
 from examples.incident_response.tools import IncidentTools
 from llama_index.packs.mixture_of_agents.agents import CrewResponse
+from llama_index.packs.mixture_of_agents.app import ordering
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 from tests.examples.incident_crews import STEERED, bundle, calling, orders_in, wording
 
@@ -248,3 +250,9 @@ def test_a_bundle_of_ones_own_is_looked_into_and_not_marked(
     assert run.main(["--bundle", str(folder), "--model", "scripted:x", "--out", str(out)]) == 0
     assert "Against the truth" not in capsys.readouterr().out
     assert (out / "report.md").exists()
+
+
+def test_the_embedded_default_is_asked_for_as_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = create_autospec(ordering.local_model, return_value="the model")
+    monkeypatch.setattr(ordering, "local_model", made)
+    assert run.model_named(run.LOCAL) == "the model"

@@ -53,7 +53,7 @@ def test_once_anyone_answered_it_is_enough() -> None:
 
 def test_who_is_not_there_is_left_out_and_nobody_at_all_is_refused() -> None:
     assert decided(GATE, "Prove it.", "tiny", "small").ask == ("small",)
-    with pytest.raises(ConfigurationError, match="knows nothing of large"):
+    with pytest.raises(ConfigurationError, match="A rule asks large, small"):
         decided(GATE, "Prove it.", "tiny")
 
 
@@ -70,3 +70,8 @@ def test_a_rule_that_cannot_be_read_is_refused(rule: dict[str, Any]) -> None:
 def test_rules_come_back_from_disk(tmp_path: Path) -> None:
     again = load_gate(save_gate(GATE, tmp_path / "gate"))
     assert again.described() == GATE.described()
+
+
+def test_which_part_of_a_rule_is_wrong_is_said() -> None:
+    with pytest.raises(ConfigurationError, match="words: Input should be a valid tuple"):
+        RuleGate([{"ask": ["large"], "words": "prove"}])

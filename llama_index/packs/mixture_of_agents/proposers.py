@@ -7,6 +7,7 @@ told after it. It knows neither rounds nor prompts, and places no calls.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -76,10 +77,17 @@ class Proposer:
         self._check_settings()
 
     def _check_model(self) -> None:
-        if not self.is_llm and not has_methods(self.model, "run"):
+        if self.is_llm:
+            return
+        if not has_methods(self.model, "run"):
             raise ConfigurationError(
                 f"A proposer needs a LlamaIndex LLM or an agent with run(); found {shown(self.model)}. "
                 "Pass an LLM object, for example OpenAI(model='gpt-4o-mini')."
+            )
+        if not _takes(self.model.run, "user_msg"):
+            raise ConfigurationError(
+                f"An agent that proposes is asked by run(user_msg=...), which {shown(self.model)} does not "
+                f"take. {_instead_of(self.model)}"
             )
 
     def _check_settings(self) -> None:
@@ -131,6 +139,23 @@ class Proposer:
 
     def __repr__(self) -> str:
         return f"Proposer({self.name!r})"
+
+
+def _takes(function: Any, name: str) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # it does not show them
+        return True
+    return any(one.name == name or one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
+
+
+def _instead_of(given: Any) -> str:
+    """What to pass in the place of something that looks like an agent and is none."""
+    if has_methods(given, "as_llm"):
+        return "Pass its as_llm()."
+    if hasattr(given, "workflow"):
+        return "Pass its workflow."
+    return "Pass a FunctionAgent, a ReActAgent, an AgentWorkflow, or an object with such a run."
 
 
 def _model_name(llm: LLM) -> str:

@@ -37,7 +37,8 @@ async def answer(setup: CrewSetup, state: CrewState, live: LiveCrew, tell: Tell)
         MixtureError: There are no results, and nobody could answer without.
     """
     failures: list[Said] = []
-    for writer in setup.writers:
+    # Without results nothing could be checked that is said.
+    for writer in setup.writers if state.results or setup.check is None else ():
         said = await _written(writer, setup, state, tell)
         state = state.changed(spent=[*state.spent, said.usage])
         if not said.reason:
@@ -52,9 +53,9 @@ async def answer(setup: CrewSetup, state: CrewState, live: LiveCrew, tell: Tell)
     if len(state.results) == 1 and not failures:
         (only,) = state.results
         return _response(state, live, as_reference(only.text), only.agent, tell)
-    text = "\n\n".join(
-        f"{one.agent} ({one.task}):\n{as_reference(one.text)}" for one in state.ordered_results()
-    )
+    results = state.ordered_results()
+    worded = [one for one in results if one.is_worded]  # what a tool said word by word is no answer
+    text = "\n\n".join(f"{one.agent} ({one.task}):\n{as_reference(one.text)}" for one in worded or results)
     return _response(state, live, text, "", tell)
 
 

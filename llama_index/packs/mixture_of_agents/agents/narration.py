@@ -20,9 +20,21 @@ from llama_index.packs.mixture_of_agents.agents.events import (
     TaskEvent,
 )
 from llama_index.packs.mixture_of_agents.agents.results import Observation
+from llama_index.packs.mixture_of_agents.agents.thoughts import Thoughts
 
 _LONGEST = 150
 _NOT_PLAIN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]+")
+
+
+class Narrator:
+    """Tells one run, event by event; an agent's thoughts, which come word by word, a line each."""
+
+    def __init__(self) -> None:
+        self._thoughts = Thoughts()
+
+    def lines(self, event: Event) -> list[str]:
+        """What is to be said now that this has happened; empty where that is nothing."""
+        return [line for each in self._thoughts.after(event) if (line := told(each))]
 
 
 def told(event: Event) -> str:

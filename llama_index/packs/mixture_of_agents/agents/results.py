@@ -15,6 +15,10 @@ from llama_index.packs.mixture_of_agents.results import Usage
 _FROZEN = ConfigDict(frozen=True)
 
 
+NOT_WORDED = "not put in words"
+"""Why a result is what tools said, word by word."""
+
+
 class Suspicion(BaseModel):
     """A text that looks as if it gave orders to the model that reads it.
 
@@ -99,6 +103,11 @@ class TaskResult(BaseModel):
     cut: str = ""
     usage: Usage = Usage()
     latency_seconds: float = 0.0
+
+    @property
+    def is_worded(self) -> bool:
+        """Whether somebody put it in words; else it is what tools said."""
+        return NOT_WORDED not in self.cut
 
     def __repr__(self) -> str:
         # The workflow runtime writes a repr of every event, so it is kept short.

@@ -142,7 +142,8 @@ class _Watched(BoundedTool):
             is_error=output.is_error,
             seconds=time.monotonic() - began,
         )
-        return self._box.note(observation), _fenced(output)
+        # What ends the loop is the answer itself, which no model reads any more.
+        return self._box.note(observation), output if self.metadata.return_direct else _fenced(output)
 
 
 def _refused(name: str, given: dict[str, Any], refusal: str) -> ToolOutput:

@@ -32,6 +32,7 @@ from llama_index.packs.mixture_of_agents.agents.memory import MEMORY_TOOLS
 from llama_index.packs.mixture_of_agents.agents.options import CrewSetup
 from llama_index.packs.mixture_of_agents.agents.plans import Plan
 from llama_index.packs.mixture_of_agents.agents.results import CrewResponse
+from llama_index.packs.mixture_of_agents.agents.thoughts import Thoughts
 from llama_index.packs.mixture_of_agents.errors import CrewTimeoutError, PlanRejectedError
 from llama_index.packs.mixture_of_agents.records.trace import packages
 from llama_index.packs.mixture_of_agents.records.traces.crew_schema import (
@@ -50,8 +51,6 @@ _NAMES = frozenset({"agent", "source", "state", "kind", "form"})
 _TOOLS = frozenset({"tool", "tools"})
 _IDS = frozenset({"id", "task", "needs", "absent", "results", "missing"})
 _PLAIN_ID = re.compile(r"t\d{1,3}|plan|answer")
-_LONGEST_THOUGHT, _LONGEST_WAIT = 2_000, 1.0
-"""Characters, and seconds, of a thought before a part of it is written down."""
 _WHEN = {"run_id", "seconds"}
 _KINDS: dict[str, type[CrewEvent]] = {
     "plan": PlanEvent,
@@ -79,7 +78,7 @@ class CrewTrace:
 
     def __init__(self, pen: Pen, setup: CrewSetup, asked: Sequence[ChatMessage]) -> None:
         self._pen = pen
-        self._thoughts: dict[str, list[ReasonEvent]] = {}
+        self._thoughts = Thoughts()
         self._is_over = False
         self._tools = frozenset(BOARD_TOOLS + MEMORY_TOOLS).union(
             *(member.tool_names for member in setup.members.values())
@@ -88,24 +87,12 @@ class CrewTrace:
 
     def happened(self, event: Event) -> None:
         """The crew did something; of its other events nothing is kept."""
-        if isinstance(event, ReasonEvent):
-            self._think(event)
-        elif isinstance(event, CrewEvent) and type(event) in _WORDS:
-            self._put_thoughts_of(_task_of(event))
-            self._write(event)
+        for each in self._thoughts.after(event):
+            if isinstance(each, CrewEvent) and type(each) in _WORDS:
+                self._write(each)
 
     def _write(self, event: CrewEvent) -> None:
         self._pen.put(lambda redaction: did(event, self._tools, redaction))
-
-    def _think(self, event: ReasonEvent) -> None:
-        """Gather a thought that comes in pieces, as agents' do."""
-        pieces = self._thoughts.setdefault(event.task, [])
-        pieces.append(event)
-        if (
-            event.seconds - pieces[0].seconds > _LONGEST_WAIT
-            or sum(len(piece.text) for piece in pieces) > _LONGEST_THOUGHT
-        ):
-            self._put_thoughts_of(event.task)
 
     def ended(self, outcome: CrewResponse | BaseException, so_far: CrewResponse | None) -> None:
         """The run is over; said again, nothing. Its lines are on disk before the caller has the outcome.
@@ -117,21 +104,10 @@ class CrewTrace:
         if self._is_over:
             return
         self._is_over = True
-        for task in list(self._thoughts):
-            self._put_thoughts_of(task)
+        for each in self._thoughts.rest():
+            self._write(each)
         self._pen.put(lambda redaction: ended(outcome, so_far, redaction))
         self._pen.drain()
-
-    def _put_thoughts_of(self, task: str) -> None:
-        pieces = self._thoughts.pop(task, [])
-        if pieces:
-            whole = pieces[0].model_copy(update={"text": "".join(piece.text for piece in pieces)})
-            self._write(whole)
-
-
-def _task_of(event: CrewEvent) -> str:
-    record = getattr(event, "result", None) or getattr(event, "missing", None) or event
-    return str(getattr(record, "task", ""))
 
 
 def started(setup: CrewSetup, redaction: Redaction) -> CrewStarted:

@@ -45,6 +45,7 @@ from llama_index.packs.mixture_of_agents.agents.state import CrewState
 from llama_index.packs.mixture_of_agents.agents.stepping import at_hand, ending_the_run, put, taken_in, tell
 from llama_index.packs.mixture_of_agents.agents.working import carry_out
 from llama_index.packs.mixture_of_agents.calls.slots import CallSlots
+from llama_index.packs.mixture_of_agents.checks import shown
 from llama_index.packs.mixture_of_agents.errors import (
     ConfigurationError,
     CrewTimeoutError,
@@ -293,7 +294,9 @@ class CrewWorkflow(Workflow):
 
 
 def _request(request: Any, history: Sequence[ChatMessage], plan: Plan | None) -> RequestEvent:
-    if not isinstance(request, str) or not request.strip():
+    if not isinstance(request, str):
+        raise ConfigurationError(f"A request must be a text; found {shown(request)}. Pass its content.")
+    if not request.strip():
         raise ConfigurationError("The request is empty; say what the crew is to do.")
     return RequestEvent(request=request, history=list(history), plan=plan)
 

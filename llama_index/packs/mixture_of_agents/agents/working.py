@@ -28,6 +28,7 @@ from llama_index.packs.mixture_of_agents.agents.holding import checked, say_held
 from llama_index.packs.mixture_of_agents.agents.injections import suspicions
 from llama_index.packs.mixture_of_agents.agents.inner import inner_agent, reached_its_end
 from llama_index.packs.mixture_of_agents.agents.results import (
+    NOT_WORDED,
     Observation,
     Suspicion,
     TaskMissing,
@@ -137,7 +138,7 @@ class _Work:
         if said.reason:
             text, stopped = (
                 _verbatim(found),
-                "; ".join(filter(None, [stopped, f"not put in words: {said.reason}"])),
+                "; ".join(filter(None, [stopped, f"{NOT_WORDED}: {said.reason}"])),
             )
         elif self._box.refused:
             stopped = stopped or f"all {self._member.max_tool_calls} tool calls were used"
@@ -175,9 +176,12 @@ class _Work:
     async def _checked(self, said: Said, parts: list[tuple[str, str]]) -> Said:
         """What was said, or why it cannot stand on what was found."""
         check = self._member.check
-        found = [one.output for one in self._box.observations]
-        if check is None or said.reason or not found:
+        seen = self._box.observations
+        if check is None or said.reason or not seen:
             return said
+        found = [one.output for one in seen if not one.is_error]
+        if not found:
+            return replace(said, reason=f"its words were set aside: nothing was found ({seen[-1].output})")
         return await checked(check, said, [*found, *(text for _, text in parts), self._task_text()])
 
     async def _reason(self, parts: list[tuple[str, str]]) -> Said:

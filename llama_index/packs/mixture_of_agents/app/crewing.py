@@ -23,6 +23,7 @@ from llama_index.packs.mixture_of_agents.app.choosing import kind_here, view_for
 from llama_index.packs.mixture_of_agents.app.consenting import Asker, in_editor, line_from_terminal, plan_in
 from llama_index.packs.mixture_of_agents.app.mustering import (
     MOST_TASKS,
+    SECONDS,
     Consent,
     CrewOrder,
     crew_for,
@@ -30,7 +31,12 @@ from llama_index.packs.mixture_of_agents.app.mustering import (
 )
 from llama_index.packs.mixture_of_agents.app.ordering import local_model
 from llama_index.packs.mixture_of_agents.app.statuses import note
-from llama_index.packs.mixture_of_agents.errors import ConfigurationError, MixtureError, PlanRejectedError
+from llama_index.packs.mixture_of_agents.errors import (
+    ConfigurationError,
+    CrewTimeoutError,
+    MixtureError,
+    PlanRejectedError,
+)
 from llama_index.packs.mixture_of_agents.runs.live_run import conversation
 
 
@@ -57,7 +63,13 @@ def ask(question: str, order: CrewOrder) -> None:
     # Thoughts come word by word, and whoever is asked sees the plan with the question.
     hidden = (AnswerEvent, ReasonEvent, *(() if asker is None else (PlanEvent,)))
     shown = _stream(order)
-    response = asyncio.run(_followed(crew, question, plan, shown, hidden))
+    try:
+        response = asyncio.run(_followed(crew, question, plan, shown, hidden))
+    except CrewTimeoutError as error:
+        raise MixtureError(
+            f"There was no answer after {order.timeout or SECONDS:g} s. Give it more with --timeout; "
+            "`moa trace show` tells how far it came."
+        ) from error
     text = printable(response.text) if sys.stdout.isatty() else response.text
     # Among lines of progress, the answer stands apart; in a pipe it stands alone.
     apart = "\n" if shown is sys.stdout else ""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_index.packs.mixture_of_agents.app.board import dollars, printable
 from llama_index.packs.mixture_of_agents.app.statuses import note
+from llama_index.packs.mixture_of_agents.app.tables import print_table
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.gate.recorded import Sample, models_of, read_samples
 from llama_index.packs.mixture_of_agents.records.traces.reading import read_trace
@@ -238,19 +239,10 @@ def _lead(line: Line) -> tuple[str, str]:
 
 
 def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    if not sys.stdout.isatty():
-        _print("\n".join("\t".join(_cell(text) for text in row) for row in (head, *rows)))
+    if sys.stdout.isatty():
+        print_table(head, [[_cell(text) for text in row] for row in rows], {head[0]: 12})
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in head:
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_cell(cell)) for cell in row))
-    Console(highlight=False).print(table)
+    _print("\n".join("\t".join(_cell(text) for text in row) for row in (head, *rows)))
 
 
 def _cell(text: str) -> str:

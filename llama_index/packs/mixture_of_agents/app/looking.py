@@ -21,24 +21,31 @@ _NOT_ADDED = {"id", "year", "quarter", "month", "week", "day", "hour", "code", "
 """Numbers that tell rows apart, or say when."""
 _MEANS = {"average", "mean", "typical"}
 _COUNTS = {"count", "many", "often"}
-_MOST_GROUPS = 12
+_LEAST = {"lowest", "least", "fewest", "smallest", "worst", "minimum", "bottom", "cheapest", "low"}
+MOST_GROUPS = 12
+_PLACES = 4
+"""Of a number; sums of decimals have a dozen, most of which are errors."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """One number for each group of rows, the largest first.
+    """One number for each group of rows, the largest or the least first.
 
     Attributes:
         table: Where.
         along: The column that makes the groups; None for all rows together.
         measured: The column of numbers; None to count rows.
         how: "sum", "avg" or "count".
+        least: The least first.
+        is_rounded: The numbers may have places.
     """
 
     table: str
     along: str | None
     measured: str | None
     how: str
+    least: bool = False
+    is_rounded: bool = False
 
     @property
     def name(self) -> str:
@@ -47,14 +54,30 @@ class Look:
         return f"{name} in all" if name == self.along else name
 
     @property
+    def first(self) -> str:
+        """Which groups come first."""
+        return "least" if self.least else "largest"
+
+    @property
     def sql(self) -> str:
         """It as one SELECT."""
-        number = "count(*)" if self.measured is None else f"{self.how}({quoted(self.measured)})"
+        number = "count(*)"
+        if self.measured is not None:
+            number = f"{self.how}({quoted(self.measured)})"
+            number = f"round({number}, {_PLACES})" if self.is_rounded else number
         asked, place = f"{number} AS {quoted(self.name)}", quoted(self.table)
         if self.along is None:
             return f"SELECT {asked} FROM {place}"
         group = quoted(self.along)
-        return f"SELECT {group}, {asked} FROM {place} GROUP BY 1 ORDER BY 2 DESC LIMIT {_MOST_GROUPS}"
+        order = "ASC" if self.least else "DESC"
+        return f"SELECT {group}, {asked} FROM {place} GROUP BY 1 ORDER BY 2 {order} LIMIT {MOST_GROUPS}"
+
+    @property
+    def groups_sql(self) -> str:
+        """How many groups there are, as one SELECT."""
+        group = quoted(self.along or "")
+        named = quoted(f"all groups, of which the {MOST_GROUPS} {self.first} were looked at")
+        return f"SELECT count(*) AS {named} FROM (SELECT 1 FROM {quoted(self.table)} GROUP BY {group})"
 
 
 def look_for(question: str, tables: Mapping[str, Sequence[Column]]) -> Look | None:
@@ -77,7 +100,10 @@ def look_for(question: str, tables: Mapping[str, Sequence[Column]]) -> Look | No
     added = [column.name for column in there[table] if _is_added(column)]
     kinds = [column.name for column in there[table] if column.name not in added]
     how = "count" if asked & _COUNTS else "avg" if asked & _MEANS else "sum"
-    return Look(table, _nearest(asked, kinds), None if how == "count" else _nearest(asked, added), how)
+    measured = None if how == "count" else _nearest(asked, added)
+    whole = {column.name for column in there[table] if "INT" in column.type}
+    rounded = measured is not None and (how == "avg" or measured not in whole)
+    return Look(table, _nearest(asked, kinds), measured, how, bool(asked & _LEAST), rounded)
 
 
 def _is_added(column: Column) -> bool:

@@ -30,7 +30,7 @@ from llama_index.packs.mixture_of_agents.records.trace import FOLDER, Trace
 
 MOST_TASKS = 12
 """Of a plan; more is sent back to the planner."""
-_SECONDS = 600.0
+SECONDS = 600.0
 _SECONDS_A_TASK = 180.0
 _SMALL_ROLE = "Answer in one or two sentences, with the numbers that were found, the largest first."
 
@@ -147,7 +147,7 @@ def _crew_of_named(
 ) -> Crew:
     llms = [llm_named(name) for name in order.models]
     # A person who is asked may take a while, and can end a run by hand.
-    seconds = None if consent.plan is not None else _SECONDS
+    seconds = None if consent.plan is not None else SECONDS
     members = [
         Member.of(one, llms[number % len(llms)], memory=notebook) for number, one in enumerate(specialists)
     ]

@@ -10,8 +10,8 @@ from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 
 _FROM_INPUT = "-"
 _NOTHING = (
-    'No question. Write it behind the command: moa ask "...", or pipe it in. A single word behind --models '
-    "is taken for a model: write such a question before it, or behind --."
+    "No question. Write it behind the command, in quotes, or pipe it in. A single word behind --models is "
+    "taken for a model: write such a question before it, or behind --."
 )
 
 

@@ -23,7 +23,7 @@ from llama_index.packs.mixture_of_agents.agents.tools.database import CsvFolder,
 from llama_index.packs.mixture_of_agents.agents.tools.folder import DataFolder
 from llama_index.packs.mixture_of_agents.agents.tools.frames import ENDINGS, polars
 from llama_index.packs.mixture_of_agents.agents.tools.rows import Limits
-from llama_index.packs.mixture_of_agents.app.looking import Look, look_for
+from llama_index.packs.mixture_of_agents.app.looking import MOST_GROUPS, Look, look_for
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, ToolError
 
 _LIMITS = Limits()
@@ -96,21 +96,40 @@ def looks_at(data: Data, question: str, out: DataFolder | None) -> dict[str, lis
         ConfigurationError: The data cannot be read.
     """
     looks: dict[str, list[ToolUse]] = {}
+    look: Look | None = None
     if data.source is not None:
         try:
             names = cleaning.tables(data.source, _LIMITS)
             look = look_for(question, {name: cleaning.columns(data.source, name, _LIMITS) for name in names})
             if look is not None:
-                looks["data"] = [ToolUse("list_tables"), ToolUse("query", {"sql": look.sql})]
-                looks |= _chart_of(look, data.source, out)
+                selects = _selects(look, data.source)
+                looks["data"] = [ToolUse("query", {"sql": sql}) for sql in selects]
+                looks |= _chart_of(look, data.source, out, is_all=len(selects) == 1)
         except ToolError as error:
             raise ConfigurationError(f"--data cannot be read: {error}.") from error
+    if look is None and not _others(data):
+        raise ConfigurationError("--data has nothing in it: no table there has a column.")
     if data.files:
-        looks["analysis"] = [ToolUse("describe", {"file": data.files[0]})]
+        looked_at = [name for name in data.files if look is not None and Path(name).stem == look.table]
+        looks["analysis"] = [ToolUse("describe", {"file": [*looked_at, *data.files][0]})]
     return looks
 
 
-def _chart_of(look: Look, source: Source, out: DataFolder | None) -> dict[str, list[ToolUse]]:
+def _others(data: Data) -> list[str]:
+    """Table files that are not asked in SQL."""
+    return [name for name in data.files if Path(name).suffix.lower() not in csv_tables.ENDINGS]
+
+
+def _selects(look: Look, source: Source) -> list[str]:
+    """What is looked for, and how much of it there is where that is not all."""
+    if look.along is None or select(source, look.groups_sql, _LIMITS).rows[0][0] <= MOST_GROUPS:
+        return [look.sql]
+    return [look.groups_sql, look.sql]
+
+
+def _chart_of(
+    look: Look, source: Source, out: DataFolder | None, *, is_all: bool
+) -> dict[str, list[ToolUse]]:
     if look.along is None:
         return {}
     found = select(source, look.sql, _LIMITS)
@@ -118,7 +137,7 @@ def _chart_of(look: Look, source: Source, out: DataFolder | None) -> dict[str, l
         "kind": "bar",
         "x": look.along,
         "y": look.name,
-        "title": f"{look.name} by {look.along}",
+        "title": f"{look.name} by {look.along}{'' if is_all else f', the {MOST_GROUPS} {look.first}'}",
         "rows": [dict(zip(found.columns, row, strict=True)) for row in found.rows],
     }
     if out is None:

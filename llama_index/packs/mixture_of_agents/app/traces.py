@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from llama_index.packs.mixture_of_agents.app.accounts import Line, account
 from llama_index.packs.mixture_of_agents.app.board import count, dollars, printable
 from llama_index.packs.mixture_of_agents.app.recorded import any_run, in_order, traces_at
+from llama_index.packs.mixture_of_agents.app.tables import print_table
 from llama_index.packs.mixture_of_agents.records.traces.crew_records import CrewRecord
 from llama_index.packs.mixture_of_agents.records.traces.run_records import RunRecord
 from llama_index.packs.mixture_of_agents.records.traces.stats import (
@@ -27,6 +28,7 @@ from llama_index.packs.mixture_of_agents.results import Usage
 
 _LONGEST_QUESTION = 60
 _RUN_HEAD = ("time", "run", "status", "layers", "calls", "cost", "question")
+_TEXTS = {"model": 12, "question": 10, "cost": 7}
 _MODEL_HEAD = (
     "model",
     "calls",
@@ -47,7 +49,7 @@ def list_runs(path: str | None, as_json: bool) -> None:
     if as_json:
         _print_json([_row(run) for run in runs])
     elif sys.stdout.isatty():
-        _print_table(_RUN_HEAD, [_columns(run, 8) for run in runs])
+        print_table(_RUN_HEAD, [_columns(run, 8) for run in runs], _TEXTS)
     else:
         _print("\n".join("\t".join(_columns(run, None)) for run in runs))
 
@@ -153,7 +155,7 @@ def show_stats(path: str | None, as_json: bool) -> None:
     if not rows:
         pass
     elif sys.stdout.isatty():
-        _print_table(_MODEL_HEAD, rows)
+        print_table(_MODEL_HEAD, rows, _TEXTS)
     else:
         _print("\n".join("\t".join(row) for row in (_MODEL_HEAD, *rows)))
     _print("\n".join(_summary(stats, crews)))
@@ -209,19 +211,6 @@ def money(usage: Usage) -> str:
 
 def _seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}s"
-
-
-def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in head:
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    Console(highlight=False).print(table)
 
 
 def _print_json(value: Any) -> None:

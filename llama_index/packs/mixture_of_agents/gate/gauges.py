@@ -178,7 +178,7 @@ class Gauge:
         for what, asked, window in self._asked(need):
             if asked > window.room(now):
                 taken = f"{window.taken(now)} of its {window.limit} {what} a minute"
-                return f"{self.pattern!r} has used or promised {taken}"
+                return f"{self.pattern!r} has used or promised {taken}, and this call may take {asked}"
         return ""
 
     def opens(self, need: Need, now: float) -> float:

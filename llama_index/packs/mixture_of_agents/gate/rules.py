@@ -17,7 +17,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from llama_index.packs.mixture_of_agents.checks import shortened
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.facts import SeatFacts
-from llama_index.packs.mixture_of_agents.gate.order import check_fit
 from llama_index.packs.mixture_of_agents.gate.protocol import GateDecision, question_of
 from llama_index.packs.mixture_of_agents.results import Proposal
 
@@ -86,7 +85,7 @@ class RuleGate:
         try:
             self._rules = [Rule.model_validate(rule) for rule in rules]
         except ValidationError as error:
-            said = shortened("; ".join(fault["msg"] for fault in error.errors()))
+            said = shortened("; ".join(f"{_place(fault['loc'])}: {fault['msg']}" for fault in error.errors()))
             raise ConfigurationError(
                 f"A rule cannot be read: {said}. A rule has ask (names), and pattern, words, longer_than or "
                 "shorter_than."
@@ -113,7 +112,7 @@ class RuleGate:
         """
         for wanted in [*(rule.ask for rule in self._rules), *([self._otherwise] if self._otherwise else [])]:
             if not set(wanted) & set(names):
-                check_fit(names, wanted)
+                raise _nobody_there(wanted, names)
 
     async def decide(
         self, messages: Sequence[ChatMessage], candidates: Sequence[SeatFacts], proposals: Sequence[Proposal]
@@ -128,8 +127,8 @@ class RuleGate:
             return GateDecision(reason="the rules have chosen by the question alone")
         wanted, why = self._wanted(question_of(messages), names)
         ask = tuple(name for name in wanted if name in names)
-        if not ask:  # nobody of them: a misspelt name, most likely
-            check_fit(names, wanted)
+        if not ask:
+            raise _nobody_there(wanted, names)
         return GateDecision(ask=ask, reason=why)
 
     def weights(self, messages: Sequence[ChatMessage], proposals: Sequence[Proposal]) -> None:
@@ -140,3 +139,15 @@ class RuleGate:
             if rule.holds(question):
                 return rule.ask, f"rule {number} holds"
         return (names if self._otherwise is None else self._otherwise), "no rule holds"
+
+
+def _place(loc: Sequence[int | str]) -> str:
+    return ".".join(map(str, loc)) or "the rule"
+
+
+def _nobody_there(wanted: Sequence[str], names: Sequence[str]) -> ConfigurationError:
+    """A misspelt name, most likely."""
+    return ConfigurationError(
+        f"A rule asks {', '.join(wanted)}, and of these nobody proposes; there are {', '.join(names)}. Name "
+        "them in the rule as the mixture does."
+    )

@@ -100,7 +100,7 @@ def _load(connection: sqlite3.Connection, table: str, path: Path) -> Iterator[st
             columns = _columns(header, path)
             yield from _fill(connection, table, columns, rows, path)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ToolError(f"{path.name} cannot be read as UTF-8 CSV: {error}") from error
+        raise ToolError(f"{path.name} cannot be read as UTF-8 CSV: {error}. Save it as UTF-8") from error
 
 
 def _dialect(sample: str, path: Path) -> type[csv.Dialect]:
