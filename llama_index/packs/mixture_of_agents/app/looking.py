@@ -76,7 +76,8 @@ class Look:
     def groups_sql(self) -> str:
         """How many groups there are, as one SELECT."""
         group = quoted(self.along or "")
-        named = quoted(f"all groups, of which the {MOST_GROUPS} {self.first} were looked at")
+        # Without a number of its own, which words could rest on.
+        named = quoted(f"groups in all, of which only the {self.first} were looked at")
         return f"SELECT count(*) AS {named} FROM (SELECT 1 FROM {quoted(self.table)} GROUP BY {group})"
 
 

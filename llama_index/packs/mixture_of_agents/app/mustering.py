@@ -109,7 +109,9 @@ def crew_for(
     if order.models:
         return _checked(_crew_of_named(order, specialists, notebook, consent), plan)
     # What nobody can allow is not tried: the chart is looked at, and not saved.
-    looks = looks_at(data, question, None if consent.write is None else out)
+    # And one that goes nowhere is drawn for nobody, but for a planner that counts on it.
+    draws = out is not None or order.planner is not None
+    looks = looks_at(data, question, None if consent.write is None else out, draws=draws)
 
     def crew(llm: Any) -> Crew:
         there = [one for one in specialists if one.name in looks]

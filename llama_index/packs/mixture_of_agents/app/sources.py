@@ -89,8 +89,16 @@ def specialists_over(data: Data, out: DataFolder | None, confirm: Confirm | None
     return [*there, artist]
 
 
-def looks_at(data: Data, question: str, out: DataFolder | None) -> dict[str, list[ToolUse]]:
+def looks_at(
+    data: Data, question: str, out: DataFolder | None, *, draws: bool = True
+) -> dict[str, list[ToolUse]]:
     """What each specialist looks at before it says a word, where its model cannot choose; the data is read.
+
+    Args:
+        data: The data.
+        question: What is asked.
+        out: Where a chart is saved; None for nowhere.
+        draws: Whether there is a chart at all.
 
     Raises:
         ConfigurationError: The data cannot be read.
@@ -104,7 +112,8 @@ def looks_at(data: Data, question: str, out: DataFolder | None) -> dict[str, lis
             if look is not None:
                 selects = _selects(look, data.source)
                 looks["data"] = [ToolUse("query", {"sql": sql}) for sql in selects]
-                looks |= _chart_of(look, data.source, out, is_all=len(selects) == 1)
+                if draws:
+                    looks |= _chart_of(look, data.source, out, is_all=len(selects) == 1)
         except ToolError as error:
             raise ConfigurationError(f"--data cannot be read: {error}.") from error
     if look is None and not _others(data):
@@ -137,7 +146,7 @@ def _chart_of(
         "kind": "bar",
         "x": look.along,
         "y": look.name,
-        "title": f"{look.name} by {look.along}{'' if is_all else f', the {MOST_GROUPS} {look.first}'}",
+        "title": f"{look.name} by {look.along}{'' if is_all else f', only the {look.first}'}",
         "rows": [dict(zip(found.columns, row, strict=True)) for row in found.rows],
     }
     if out is None:
