@@ -13,7 +13,7 @@ from typing import Any
 
 from llama_index.core.llms.mock import MockLLM
 
-from llama_index.packs.mixture_of_agents.agents import Crew, Member, Plan, ToolUse
+from llama_index.packs.mixture_of_agents.agents import Crew, Member, Plan
 from llama_index.packs.mixture_of_agents.agents.grounding import unfounded
 from llama_index.packs.mixture_of_agents.agents.memory_notebook import Notebook
 from llama_index.packs.mixture_of_agents.agents.specialists import (
@@ -22,7 +22,7 @@ from llama_index.packs.mixture_of_agents.agents.specialists import (
 from llama_index.packs.mixture_of_agents.agents.tools.consent import Confirm
 from llama_index.packs.mixture_of_agents.agents.tools.folder import DataFolder
 from llama_index.packs.mixture_of_agents.app.looking import astray, plan_for_each
-from llama_index.packs.mixture_of_agents.app.sources import data_at, looks_at, specialists_over
+from llama_index.packs.mixture_of_agents.app.sources import Looks, data_at, looks_at, specialists_over
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError
 from llama_index.packs.mixture_of_agents.proposers import Proposer
 from llama_index.packs.mixture_of_agents.providers import llm_named
@@ -32,6 +32,7 @@ MOST_TASKS = 12
 """Of a plan; more is sent back to the planner."""
 SECONDS = 600.0
 _SECONDS_A_TASK = 180.0
+_ANSWER_TOKENS, _WORD_TOKENS = 160, 60
 _SMALL_ROLE = "Answer in one or two sentences, with the numbers that were found, the largest first."
 
 
@@ -109,14 +110,13 @@ def crew_for(
     if order.models:
         return _checked(_crew_of_named(order, specialists, notebook, consent), plan)
     # What nobody can allow is not tried: the chart is looked at, and not saved.
-    # And one that goes nowhere is drawn for nobody, but for a planner that counts on it.
-    draws = out is not None or order.planner is not None
-    looks = looks_at(data, question, None if consent.write is None else out, draws=draws)
+    where = None if consent.write is None else out
+    looks = looks_at(data, question, where, planned=order.planner is not None or out is not None)
 
     def crew(llm: Any) -> Crew:
-        there = [one for one in specialists if one.name in looks]
-        members = [_small_member(one, llm, looks[one.name], notebook) for one in there]
-        return _crew_of_small(order, members, llm, consent)
+        there = [one for one in specialists if one.name in looks.uses]
+        members = [_small_member(one, llm, looks, notebook) for one in there]
+        return _crew_of_small(order, members, llm, looks, consent)
 
     # One that says nothing stands in, so that all is checked before anything is fetched.
     _checked(crew(MockLLM()), plan)
@@ -175,14 +175,18 @@ def _named(model: str | None) -> Any:
     return None if model is None else llm_named(model)
 
 
-def _crew_of_small(order: CrewOrder, members: Sequence[Member], llm: Any, consent: Consent) -> Crew:
+def _crew_of_small(
+    order: CrewOrder, members: Sequence[Member], llm: Any, looks: Looks, consent: Consent
+) -> Crew:
+    answers_itself = order.planner is None and order.aggregator is None
     return Crew(
         members,
-        _named(order.planner) or _speaking(llm, 120),
+        _named(order.planner) or _speaking(llm, _ANSWER_TOKENS),
         _named(order.aggregator),
         max_tasks=MOST_TASKS,
         confirm=_asking(consent, members),
         check=_true_to_what_was_found,
+        held_to=_held_to(looks.sentences) if answers_itself else None,
         material_characters=1_200,
         # On one's own machine a run may take its time.
         timeout=order.timeout,
@@ -191,14 +195,22 @@ def _crew_of_small(order: CrewOrder, members: Sequence[Member], llm: Any, consen
     )
 
 
-def _small_member(one: Specialist, llm: Any, looks: Sequence[ToolUse], notebook: Notebook | None) -> Member:
+def _small_member(one: Specialist, llm: Any, looks: Looks, notebook: Notebook | None) -> Member:
+    held_to = _held_to(looks.sentences) if one.name == "data" else None
     settings = {
+        "held_to": held_to,
         "memory": notebook,
         "check": _true_to_what_was_found,
         "material_characters": 700,
         "role": _SMALL_ROLE,
     }
-    return Member.of(one, _speaking(llm, 60), always=looks, **settings)
+    longest = _ANSWER_TOKENS if held_to is not None else _WORD_TOKENS
+    return Member.of(one, _speaking(llm, longest), always=looks.uses[one.name], **settings)
+
+
+def _held_to(told: str | None) -> Callable[[Any], dict[str, str]] | None:
+    """So small a model finds other words for what it was told, and other facts with them."""
+    return None if told is None else lambda found: {"regex": told}
 
 
 def _speaking(llm: Any, most: int) -> Proposer:

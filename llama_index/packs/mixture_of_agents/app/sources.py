@@ -22,12 +22,27 @@ from llama_index.packs.mixture_of_agents.agents.tools.consent import Confirm
 from llama_index.packs.mixture_of_agents.agents.tools.database import CsvFolder, Source, SqliteFile, select
 from llama_index.packs.mixture_of_agents.agents.tools.folder import DataFolder
 from llama_index.packs.mixture_of_agents.agents.tools.frames import ENDINGS, polars
-from llama_index.packs.mixture_of_agents.agents.tools.rows import Limits
+from llama_index.packs.mixture_of_agents.agents.tools.rows import Limits, Rows
 from llama_index.packs.mixture_of_agents.app.looking import MOST_GROUPS, Look, look_for
+from llama_index.packs.mixture_of_agents.app.sentences import sentences
 from llama_index.packs.mixture_of_agents.errors import ConfigurationError, ToolError
 
 _LIMITS = Limits()
 _TAKES = f"It takes a table file ({', '.join(ENDINGS)}), a folder of such, or a SQLite file."
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What is looked at, where a model cannot choose.
+
+    Attributes:
+        uses: Tool calls of each specialist, made before it says a word.
+        sentences: What may be said of what the data specialist finds, as a regular expression; None for
+            anything.
+    """
+
+    uses: dict[str, list[ToolUse]]
+    sentences: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,21 +104,21 @@ def specialists_over(data: Data, out: DataFolder | None, confirm: Confirm | None
     return [*there, artist]
 
 
-def looks_at(
-    data: Data, question: str, out: DataFolder | None, *, draws: bool = True
-) -> dict[str, list[ToolUse]]:
+def looks_at(data: Data, question: str, out: DataFolder | None, *, planned: bool) -> Looks:
     """What each specialist looks at before it says a word, where its model cannot choose; the data is read.
 
     Args:
         data: The data.
         question: What is asked.
         out: Where a chart is saved; None for nowhere.
-        draws: Whether there is a chart at all.
+        planned: Whether somebody plans, and may count on anyone. Else only those look who find something
+            that others do not: a chart that goes nowhere is for nobody.
 
     Raises:
         ConfigurationError: The data cannot be read.
     """
     looks: dict[str, list[ToolUse]] = {}
+    told: str | None = None
     look: Look | None = None
     if data.source is not None:
         try:
@@ -112,16 +127,18 @@ def looks_at(
             if look is not None:
                 selects = _selects(look, data.source)
                 looks["data"] = [ToolUse("query", {"sql": sql}) for sql in selects]
-                if draws:
-                    looks |= _chart_of(look, data.source, out, is_all=len(selects) == 1)
+                found = select(data.source, look.sql, _LIMITS)
+                told = sentences(look, found.rows)
+                if planned or out is not None:
+                    looks |= _chart_of(look, found, out, is_all=len(selects) == 1)
         except ToolError as error:
             raise ConfigurationError(f"--data cannot be read: {error}.") from error
     if look is None and not _others(data):
         raise ConfigurationError("--data has nothing in it: no table there has a column.")
-    if data.files:
+    if data.files and (planned or look is None):
         looked_at = [name for name in data.files if look is not None and Path(name).stem == look.table]
         looks["analysis"] = [ToolUse("describe", {"file": [*looked_at, *data.files][0]})]
-    return looks
+    return Looks(looks, told)
 
 
 def _others(data: Data) -> list[str]:
@@ -136,12 +153,9 @@ def _selects(look: Look, source: Source) -> list[str]:
     return [look.groups_sql, look.sql]
 
 
-def _chart_of(
-    look: Look, source: Source, out: DataFolder | None, *, is_all: bool
-) -> dict[str, list[ToolUse]]:
+def _chart_of(look: Look, found: Rows, out: DataFolder | None, *, is_all: bool) -> dict[str, list[ToolUse]]:
     if look.along is None:
         return {}
-    found = select(source, look.sql, _LIMITS)
     chart = {
         "kind": "bar",
         "x": look.along,

@@ -112,9 +112,9 @@ def crew(
 
     Files are only read. Charts and cleaned tables become new files in --out, each after you said yes.
 
-    The embedded local model is too small to plan or to choose tools: its specialists look where the words of
-    the question point, and put into words what they found. The words can be wrong; --progress shows what was
-    found. With a database, SQL does the analyst's part.
+    The embedded local model is too small to plan or to choose tools: it looks where the words of the question
+    point, and says what was found in sentences it is held to. What it says of files without SQL (.parquet,
+    .jsonl) can be wrong; --progress shows what was found. Charts need --out.
 
     What the crew did goes to a trace in ./logs/moa, which moa trace show tells; --no-trace leaves it out.
 
