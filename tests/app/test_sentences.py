@@ -47,7 +47,7 @@ def test_what_may_be_said_ranks_as_was_found(
         ([("a", 3.0), ("b", 2)], "a has the highest sum of sales, with 3. Next come b with 2."),
         (
             [("a", 3), ("b", 2), ("c", 1)],
-            "a has the greatest sum of sales at 3. Then come b with 2 and c with 1.",
+            "a has the greatest sum of sales, at 3. Then come b with 2 and c with 1.",
         ),
         ([("a", 3), ("b", 3), ("c", 1)], "a and b have the largest sum of sales: 3."),
         ([("St. Gall (CH)", 3)], "St. Gall (CH) has the largest sum of sales: 3."),
