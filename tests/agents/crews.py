@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from llama_index.core.base.llms.types import ChatMessage, MessageRole, ToolCallBlock
 from workflows.events import Event
 
 from llama_index.packs.mixture_of_agents.agents import Crew, CrewResponse, Member
@@ -71,6 +72,25 @@ async def put_away(crew: Crew) -> dict[str, Any]:
             break
     await handler.cancel_run()
     return kept
+
+
+def look(host: str) -> str:
+    """Look at a host."""
+    return f"{host} is up"
+
+
+def calls(name: str, number: int = 1, **arguments: Any) -> ChatMessage:
+    """A message that calls a tool, so many times."""
+    blocks = [
+        ToolCallBlock(tool_call_id=str(n), tool_name=name, tool_kwargs=arguments or {"host": "WS01"})
+        for n in range(number)
+    ]
+    return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks)
+
+
+def function_llm(script: Any) -> ScriptedLLM:
+    """A model that calls functions."""
+    return ScriptedLLM(script, model="caller", is_function_calling_model=True)
 
 
 class Told:

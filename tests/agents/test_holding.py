@@ -19,17 +19,12 @@ from llama_index.packs.mixture_of_agents.agents.memory_notebook import Notebook
 from llama_index.packs.mixture_of_agents.agents.results import TaskResult
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 from tests.agent_warnings import AGENTS_OWN
-from tests.agents.crews import Told, crew_of, followed, member, plan_text
+from tests.agents.crews import Told, crew_of, followed, look, member, plan_text
 
 pytestmark = AGENTS_OWN
 
 USE = ToolUse("look", {"host": "WS01"})
 FOUND = "look: WS01 is up"
-
-
-def look(host: str) -> str:
-    """Look at a host."""
-    return f"{host} is up"
 
 
 class RefusedError(Exception):

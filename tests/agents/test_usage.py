@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from llama_index.core.agent.workflow import FunctionAgent, ReActAgent
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, ToolCallBlock
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 
 from llama_index.packs.mixture_of_agents import MixtureOfAgentsPack, Proposer
 from llama_index.packs.mixture_of_agents.agents import Crew, Member
@@ -15,7 +15,7 @@ from llama_index.packs.mixture_of_agents.reports import usage_of
 from llama_index.packs.mixture_of_agents.results import Usage
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 from tests.agent_warnings import AGENTS_OWN
-from tests.agents.crews import crew_of, member, plan_text
+from tests.agents.crews import calls, crew_of, function_llm, look, member, plan_text
 
 pytestmark = AGENTS_OWN
 
@@ -35,20 +35,6 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[Usage]:
 
     monkeypatch.setattr(ScriptedLLM, "_answer", remembered)
     return given
-
-
-def look(host: str) -> str:
-    """Look at a host."""
-    return f"{host} is up"
-
-
-def calling(**arguments: Any) -> ChatMessage:
-    call = ToolCallBlock(tool_call_id="1", tool_name="look", tool_kwargs=arguments or {"host": "WS01"})
-    return ChatMessage(role=MessageRole.ASSISTANT, blocks=[call])
-
-
-def function_llm(script: Any, model: str = "logs") -> ScriptedLLM:
-    return ScriptedLLM(script, model=model, is_function_calling_model=True)
 
 
 def tokens(parts: Sequence[Usage]) -> tuple[int | None, int | None]:
@@ -74,7 +60,7 @@ async def test_each_answer_in_a_loop_of_model_and_tools_is_counted(answers: list
     thinks = 'Thought: look.\nAction: look\nAction Input: {"host": "WS01"}'
     says = "Thought: I can answer without using any more tools.\nAnswer: It is up."
     llm = (
-        function_llm([calling(), calling(host="WS02"), "It is up."])
+        function_llm([calls("look"), calls("look", host="WS02"), "It is up."])
         if kind == "functions"
         else ScriptedLLM([thinks, thinks, says], model="logs")
     )
@@ -85,21 +71,20 @@ async def test_each_answer_in_a_loop_of_model_and_tools_is_counted(answers: list
 
 
 async def test_a_loop_that_was_ended_is_counted_with_its_last_word(answers: list[Usage]) -> None:
-    llm = function_llm(lambda messages: calling() if "tool" in str(messages[-1].role) else _first(messages))
-    one = member("logs", llm, tools=[look], max_iterations=2)
+    def spent_or_calls(messages: Sequence[ChatMessage]) -> ChatMessage | str:
+        spent = "used all the turns" in str(messages[-1].content)
+        return "It was up." if spent else calls("look")
+
+    one = member("logs", function_llm(spent_or_calls), tools=[look], max_iterations=2)
     response = await Crew([one], prices=PRICES).arun("So?")
     assert response.results[0].cut
+    assert response.text == "It was up."
     assert tokens([response.usage]) == tokens(answers)
     assert response.usage.cost_usd == pytest.approx(dollars(answers))
 
 
-def _first(messages: Sequence[ChatMessage]) -> ChatMessage | str:
-    spent = any("no more" in (message.content or "") for message in messages)
-    return "It was up." if spent else calling()
-
-
 async def test_a_loop_that_failed_took_nobody_knows_what() -> None:
-    llm = function_llm([calling(), RuntimeError("down")])
+    llm = function_llm([calls("look"), RuntimeError("down")])
     response = await Crew([member("logs", llm, tools=[look])], prices=PRICES, max_retries=0).arun("So?")
     assert "down" in response.results[0].cut
     assert (response.usage.prompt_tokens, response.usage.cost_usd) == (None, None)
@@ -111,7 +96,7 @@ def solo(kind: Any, script: Any) -> Any:
 
 async def test_of_an_agent_of_ones_own_tokens_are_known_and_no_price(answers: list[Usage]) -> None:
     agent = FunctionAgent(
-        name="solo", description="does it", tools=[look], llm=function_llm([calling(), "Up."])
+        name="solo", description="does it", tools=[look], llm=function_llm([calls("look"), "Up."])
     )
     response = await Crew([agent], prices={"ScriptedLLM:*": {"input": 1.0, "output": 10.0}}).arun("So?")
     assert tokens([response.usage]) == tokens(answers)
@@ -120,7 +105,7 @@ async def test_of_an_agent_of_ones_own_tokens_are_known_and_no_price(answers: li
 
 async def test_an_agent_has_the_price_that_is_given_to_its_name(answers: list[Usage]) -> None:
     agent = FunctionAgent(
-        name="solo", description="does it", tools=[look], llm=function_llm([calling(), "Up."])
+        name="solo", description="does it", tools=[look], llm=function_llm([calls("look"), "Up."])
     )
     response = await Crew([agent], prices={"solo": {"input": 1.0, "output": 10.0}}).arun("So?")
     assert response.usage.cost_usd == pytest.approx(dollars(answers))
@@ -144,7 +129,7 @@ async def test_what_a_model_does_not_say_is_estimated_and_of_a_loop_unknown() ->
     assert estimated.usage.estimated
     assert estimated.usage.completion_tokens
     assert estimated.usage.cost_usd is not None
-    llm = _silent([calling(), "Up."])
+    llm = _silent([calls("look"), "Up."])
     unknown = await Crew([Member("logs", "reads", llm, tools=[look])], prices=PRICES).arun("So?")
     assert (unknown.usage.prompt_tokens, unknown.usage.cost_usd) == (None, None)
 
@@ -169,7 +154,7 @@ async def test_a_plan_that_was_repaired_and_one_made_again_are_counted(answers: 
 @pytest.mark.parametrize("kind", [FunctionAgent, ReActAgent])
 def test_an_agent_that_proposes_in_a_mixture_tells_its_tokens(answers: list[Usage], kind: Any) -> None:
     says = "Thought: I can answer without using any tools.\nAnswer: Up."
-    script = [calling(), "Up."] if kind is FunctionAgent else [says]
+    script = [calls("look"), "Up."] if kind is FunctionAgent else [says]
     agent = solo(kind, script)
     plain, judge = (ScriptedLLM("No idea.", model=name) for name in ("plain", "judge"))
     response = MixtureOfAgentsPack(judge, [Proposer(agent, name="solo"), plain], num_layers=2).run("So?")

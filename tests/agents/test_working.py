@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 from llama_index.core.agent.workflow import FunctionAgent, ReActAgent
-from llama_index.core.base.llms.types import ChatMessage, MessageRole, ToolCallBlock
 from llama_index.core.tools import FunctionTool
 
 from llama_index.packs.mixture_of_agents.agents import Crew, Member, ToolUse
@@ -25,14 +24,9 @@ from llama_index.packs.mixture_of_agents.agents.results import TaskMissing, Task
 from llama_index.packs.mixture_of_agents.agents.specialists import specialist
 from llama_index.packs.mixture_of_agents.testing import LatencyLLM, ScriptedLLM
 from tests.agent_warnings import AGENTS_OWN
-from tests.agents.crews import Told, crew_of, followed, member, plan_text
+from tests.agents.crews import Told, calls, crew_of, followed, function_llm, look, member, plan_text
 
 pytestmark = AGENTS_OWN
-
-
-def look(host: str) -> str:
-    """Look at a host."""
-    return f"{host} is up"
 
 
 def fail(host: str) -> str:
@@ -49,18 +43,6 @@ async def hang(host: str) -> str:
 def flood(host: str) -> str:
     """Tell everything."""
     return host + "x" * 1_000_000
-
-
-def calls(name: str, number: int = 1, **arguments: Any) -> ChatMessage:
-    blocks = [
-        ToolCallBlock(tool_call_id=str(n), tool_name=name, tool_kwargs=arguments or {"host": "WS01"})
-        for n in range(number)
-    ]
-    return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks)
-
-
-def function_llm(script: Any) -> ScriptedLLM:
-    return ScriptedLLM(script, model="caller", is_function_calling_model=True)
 
 
 async def done(one: Member, **options: Any) -> tuple[Told, TaskResult | TaskMissing]:

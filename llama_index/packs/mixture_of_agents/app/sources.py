@@ -104,41 +104,46 @@ def specialists_over(data: Data, out: DataFolder | None, confirm: Confirm | None
     return [*there, artist]
 
 
-def looks_at(data: Data, question: str, out: DataFolder | None, *, planned: bool) -> Looks:
+def looks_at(data: Data, question: str, out: DataFolder | None, *, everyone: bool) -> Looks:
     """What each specialist looks at before it says a word, where its model cannot choose; the data is read.
 
     Args:
         data: The data.
         question: What is asked.
         out: Where a chart is saved; None for nowhere.
-        planned: Whether somebody plans, and may count on anyone. Else only those look who find something
+        everyone: Whether all look, because somebody may count on them. Else only those do who find something
             that others do not: a chart that goes nowhere is for nobody.
 
     Raises:
         ConfigurationError: The data cannot be read.
     """
-    looks: dict[str, list[ToolUse]] = {}
-    told: str | None = None
-    look: Look | None = None
+    look, looks = None, Looks({})
     if data.source is not None:
         try:
-            names = cleaning.tables(data.source, _LIMITS)
-            look = look_for(question, {name: cleaning.columns(data.source, name, _LIMITS) for name in names})
-            if look is not None:
-                selects = _selects(look, data.source)
-                looks["data"] = [ToolUse("query", {"sql": sql}) for sql in selects]
-                found = select(data.source, look.sql, _LIMITS)
-                told = sentences(look, found.rows)
-                if planned or out is not None:
-                    looks |= _chart_of(look, found, out, is_all=len(selects) == 1)
+            look = _look_in(data.source, question)
+            looks = looks if look is None else _asked(look, data.source, out, draws=everyone)
         except ToolError as error:
             raise ConfigurationError(f"--data cannot be read: {error}.") from error
     if look is None and not _others(data):
         raise ConfigurationError("--data has nothing in it: no table there has a column.")
-    if data.files and (planned or look is None):
-        looked_at = [name for name in data.files if look is not None and Path(name).stem == look.table]
-        looks["analysis"] = [ToolUse("describe", {"file": [*looked_at, *data.files][0]})]
-    return Looks(looks, told)
+    if not data.files or not (everyone or look is None):
+        return looks
+    looked_at = [name for name in data.files if look is not None and Path(name).stem == look.table]
+    described = ToolUse("describe", {"file": [*looked_at, *data.files][0]})
+    return replace(looks, uses={**looks.uses, "analysis": [described]})
+
+
+def _look_in(source: Source, question: str) -> Look | None:
+    names = cleaning.tables(source, _LIMITS)
+    return look_for(question, {name: cleaning.columns(source, name, _LIMITS) for name in names})
+
+
+def _asked(look: Look, source: Source, out: DataFolder | None, *, draws: bool) -> Looks:
+    """What is asked in SQL, what may be said of it, and drawn."""
+    selects, found = _selects(look, source), select(source, look.sql, _LIMITS)
+    uses = {"data": [ToolUse("query", {"sql": sql}) for sql in selects]}
+    chart = _chart_of(look, found, out, is_all=len(selects) == 1) if draws else {}
+    return Looks({**uses, **chart}, sentences(look, found.rows))
 
 
 def _others(data: Data) -> list[str]:

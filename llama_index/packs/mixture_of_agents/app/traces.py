@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llama_index.packs.mixture_of_agents.app.accounts import Line, account
@@ -151,14 +151,16 @@ def show_stats(path: str | None, as_json: bool) -> None:
     if as_json:
         _print_json({**stats.model_dump(mode="json"), "crews": crews.model_dump(mode="json")})
         return
-    rows = [_model_columns(model) for model in (*stats.models, stats.all)] if stats.runs else []
-    if not rows:
-        pass
-    elif sys.stdout.isatty():
+    if stats.runs:
+        _show_models([_model_columns(model) for model in (*stats.models, stats.all)])
+    _print("\n".join(_summary(stats, crews)))
+
+
+def _show_models(rows: Sequence[tuple[str, ...]]) -> None:
+    if sys.stdout.isatty():
         print_table(_MODEL_HEAD, rows, _TEXTS)
     else:
         _print("\n".join("\t".join(row) for row in (_MODEL_HEAD, *rows)))
-    _print("\n".join(_summary(stats, crews)))
 
 
 def _model_columns(model: ModelStats) -> tuple[str, ...]:
