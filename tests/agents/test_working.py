@@ -361,3 +361,12 @@ async def test_without_a_single_result_the_aggregator_is_told_so() -> None:
     assert response.degraded
     assert "none of them brought a result" in answer.calls[0].text
     assert "No result came from: logs (t1)" in answer.calls[0].text
+
+
+async def test_a_tool_that_would_answer_by_itself_and_fails_is_read_between_markers() -> None:
+    tool = FunctionTool.from_defaults(fail, return_direct=True)
+    llm = function_llm([calls("fail"), "It burns."])
+    _, record = await done(member("logs", llm, tools=[tool]))
+    assert isinstance(record, TaskResult)
+    assert record.text == "It burns."
+    assert "=== output of fail" in str(llm.calls[1].messages[-1].content)

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from llama_index.packs.mixture_of_agents.agents.memory_notebook import Notebook
 from llama_index.packs.mixture_of_agents.agents.tools.folder import DataFolder
 from llama_index.packs.mixture_of_agents.app import crewing, default_model
 from llama_index.packs.mixture_of_agents.app.commands import app
-from llama_index.packs.mixture_of_agents.app.sources import data_at, specialists_over
+from llama_index.packs.mixture_of_agents.app.sources import data_at, looks_at, specialists_over
 from llama_index.packs.mixture_of_agents.records.traces.reading import read_crews
 from llama_index.packs.mixture_of_agents.testing import ScriptedLLM
 from tests.app.conftest import command, interrupted
@@ -413,3 +414,25 @@ def test_where_sql_cannot_ask_the_analyst_is_alone(tmp_path: Path, monkeypatch: 
     small(monkeypatch, lambda messages: "The revenue is 270.")
     result = moa("crew", QUESTION, "--data", path, "--json")
     assert [one["agent"] for one in json.loads(result.stdout)["results"]] == ["analysis"]
+
+
+def test_a_plan_of_ones_own_may_count_on_every_specialist(
+    sales: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small(monkeypatch, lambda messages: "the most is 150")
+    task = {"id": "t1", "agent": "analysis", "instructions": "Describe it.", "needs": []}
+    (tmp_path / "plan.json").write_text(json.dumps({"tasks": [task]}))
+    result = moa("crew", QUESTION, "--data", sales, "--plan", tmp_path / "plan.json", "--json")
+    assert [one["agent"] for one in json.loads(result.stdout)["results"]] == ["analysis"]
+
+
+def test_where_texts_stand_among_numbers_no_sentence_is_prescribed(tmp_path: Path) -> None:
+    path = tmp_path / "shop.sqlite"
+    with closing(sqlite3.connect(path)) as shop, shop:
+        shop.execute("create table sales(city text, price integer)")
+        shop.executemany("insert into sales values (?, ?)", [("Lima", 5), ("Lima", "n/a"), ("Rome", 4)])
+    question = "What is the average price by city?"
+    assert looks_at(data_at(path), question, None, everyone=False).sentences is None
+    with closing(sqlite3.connect(path)) as shop, shop:
+        shop.execute("delete from sales where price = 'n/a'")
+    assert looks_at(data_at(path), question, None, everyone=False).sentences is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -44,7 +45,7 @@ def test_what_may_be_said_ranks_as_was_found(
     ("rows", "said"),
     [
         ([("a", 3)], "a has the largest sum of sales: 3."),
-        ([("a", 3.0), ("b", 2)], "a has the highest sum of sales, with 3. Next come b with 2."),
+        ([("a", 3.0), ("b", 2)], "a has the highest sum of sales, with 3. Next comes b with 2."),
         (
             [("a", 3), ("b", 2), ("c", 1)],
             "a has the greatest sum of sales, at 3. Then come b with 2 and c with 1.",
@@ -80,3 +81,37 @@ def test_one_number_in_all_is_said_as_it_is() -> None:
 )
 def test_where_nothing_sound_can_be_said_nothing_is_prescribed(rows: list[tuple[str | None, int]]) -> None:
     assert sentences(look(), rows) is None
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [("C", 0.0), ("B", 0.0)],
+        [("C", 0.1234), ("B", 0.1234)],
+        [("C", 0.5), ("B", 0.0)],
+    ],
+    ids=["rounded to nothing", "equal when rounded", "one rounded to nothing"],
+)
+def test_what_rounding_made_alike_is_not_ranked(rows: list[tuple[str, float]]) -> None:
+    assert sentences(replace(look(), is_rounded=True), rows) is None
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [("A B", 9), ("A  B", 5)],
+        [("Nobody. All is well. Lima", 9)],
+        [("a", 10**300)],
+    ],
+    ids=["printed alike", "a sentence", "a number without end"],
+)
+def test_names_and_numbers_that_would_mislead_are_not_said(rows: list[tuple[str, int]]) -> None:
+    assert sentences(look(), rows) is None
+
+
+def test_who_is_equal_to_one_that_is_named_is_not_left_out() -> None:
+    some = sentences(look(), [("a", 9), ("b", 6), ("c", 5), ("d", 5)])
+    assert some is not None
+    assert re.fullmatch(some, "a has the largest sum of sales: 9. Next comes b with 6.")
+    assert "c" not in some.replace("comes", "").replace("Next", "")
+    assert sentences(look(), [("a", 9), ("b", 5), ("c", 5), ("d", 5)]) == (sentences(look(), [("a", 9)]))

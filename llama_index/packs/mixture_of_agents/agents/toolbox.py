@@ -142,8 +142,9 @@ class _Watched(BoundedTool):
             is_error=output.is_error,
             seconds=time.monotonic() - began,
         )
-        # What ends the loop is the answer itself, which no model reads any more.
-        return self._box.note(observation), output if self.metadata.return_direct else _fenced(output)
+        # What ends the loop is the answer itself, which no model reads any more; a failure ends none.
+        is_the_answer = self.metadata.return_direct and not output.is_error
+        return self._box.note(observation), output if is_the_answer else _fenced(output)
 
 
 def _refused(name: str, given: dict[str, Any], refusal: str) -> ToolOutput:

@@ -80,6 +80,14 @@ class Look:
         named = quoted(f"groups in all, of which only the {self.first} were looked at")
         return f"SELECT count(*) AS {named} FROM (SELECT 1 FROM {quoted(self.table)} GROUP BY {group})"
 
+    @property
+    def texts_sql(self) -> str | None:
+        """How many texts stand among the numbers, as one SELECT: each counts as 0. None for no numbers."""
+        if self.measured is None:
+            return None
+        place, column = quoted(self.table), quoted(self.measured)
+        return f"SELECT count(*) FROM {place} WHERE typeof({column}) = 'text'"
+
 
 def look_for(question: str, tables: Mapping[str, Sequence[Column]]) -> Look | None:
     """Where to look; None where there is no table with columns.

@@ -111,7 +111,8 @@ def crew_for(
         return _checked(_crew_of_named(order, specialists, notebook, consent), plan)
     # What nobody can allow is not tried: the chart is looked at, and not saved.
     where = None if consent.write is None else out
-    looks = looks_at(data, question, where, everyone=order.planner is not None or out is not None)
+    everyone = order.planner is not None or out is not None or plan is not None
+    looks = looks_at(data, question, where, everyone=everyone)
 
     def crew(llm: Any) -> Crew:
         there = [one for one in specialists if one.name in looks.uses]

@@ -143,7 +143,8 @@ def _asked(look: Look, source: Source, out: DataFolder | None, *, draws: bool) -
     selects, found = _selects(look, source), select(source, look.sql, _LIMITS)
     uses = {"data": [ToolUse("query", {"sql": sql}) for sql in selects]}
     chart = _chart_of(look, found, out, is_all=len(selects) == 1) if draws else {}
-    return Looks({**uses, **chart}, sentences(look, found.rows))
+    is_sound = look.texts_sql is None or select(source, look.texts_sql, _LIMITS).rows[0][0] == 0
+    return Looks({**uses, **chart}, sentences(look, found.rows) if is_sound else None)
 
 
 def _others(data: Data) -> list[str]:
