@@ -267,11 +267,18 @@ def test_a_result_that_nobody_asked_for_is_told_too() -> None:
     ).map("".join)
 )
 def test_reading_thinking_block_by_block_leaves_what_one_pattern_left(text: str) -> None:
-    pattern = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]+`)|<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
-    opened = f"said {text}"  # in front of it, no closing tag can be one that was never opened
-    if "</think>" in text.partition("<think")[0]:
+    code = r"(```.*?(?:```|\Z)|`[^`\n]+`)"
+    pattern = re.compile(rf"{code}|<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
+    opened = f"said {text}"
+    tags = re.finditer(rf"{code}|<think(?:ing)?>|</think>", opened, re.DOTALL)
+    # What a closing tag ends that was never opened, or in code alone, is another matter.
+    if next((tag[0] for tag in tags if not tag[1]), "") == "</think>":
         return
     assert as_reference(opened) == pattern.sub(lambda found: found[1] or "", opened).strip()
+
+
+def test_a_tag_that_is_opened_in_code_alone_was_never_opened() -> None:
+    assert as_reference("said `<think>`</think>\nThe answer.") == "The answer."
 
 
 def test_opening_tags_alone_are_read_once_not_squared() -> None:
